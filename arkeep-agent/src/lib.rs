@@ -1,0 +1,1 @@
+//! The reference agent: restic engine, executor, outbox and connection loop.

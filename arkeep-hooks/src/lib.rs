@@ -1,0 +1,1 @@
+//! Judge a hook; run an approved one in a sandbox.

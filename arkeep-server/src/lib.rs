@@ -1,0 +1,1 @@
+//! The reference server: SQL stores, dispatch and the HTTP API.

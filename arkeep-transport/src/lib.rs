@@ -1,0 +1,1 @@
+//! Private CA, enrolment, and mutually authenticated gRPC between agent and server.

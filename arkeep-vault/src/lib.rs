@@ -1,0 +1,1 @@
+//! Seal and open credentials; key ring; rotation.

@@ -1,0 +1,1 @@
+//! What the quickstart and the end-to-end tests share.
