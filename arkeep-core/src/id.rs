@@ -121,7 +121,10 @@ mod tests {
 
     #[test]
     fn reads_what_it_prints() {
-        let id = AgentId::mint(Timestamp::from_unix_millis(1_700_000_000_000), &SystemEntropy);
+        let id = AgentId::mint(
+            Timestamp::from_unix_millis(1_700_000_000_000),
+            &SystemEntropy,
+        );
 
         assert_eq!(id.to_string().parse(), Ok(id));
     }

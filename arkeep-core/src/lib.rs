@@ -1,9 +1,17 @@
 #![doc = include_str!("../README.md")]
 
+pub mod engine;
 pub mod entropy;
 pub mod id;
+pub mod job;
+pub mod policy;
+pub mod queue;
+pub mod repository;
 pub mod secret;
+pub mod snapshot;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 
 pub use entropy::{Entropy, SystemEntropy};

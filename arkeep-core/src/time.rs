@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A moment in UTC, to the millisecond, between the years −9999 and 9999.
+/// A moment in UTC, to the millisecond, between the years 0 and 9999.
 ///
 /// Written as RFC 3339 with exactly three decimals: `2026-11-23T10:29:00.000Z`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,9 +19,7 @@ impl Timestamp {
     /// A moment `millis` milliseconds after 1970, clamped to what can be written.
     #[must_use]
     pub fn from_unix_millis(millis: i64) -> Self {
-        let first = jiff::Timestamp::MIN.as_millisecond();
-        let last = jiff::Timestamp::MAX.as_millisecond();
-        Self(millis.clamp(first, last))
+        Self(millis.clamp(FIRST, LAST))
     }
 
     /// A moment `seconds` seconds after 1970, clamped to what can be written.
@@ -63,6 +61,10 @@ impl Timestamp {
     }
 }
 
+// RFC 3339 §1 writes the years 0000 to 9999; jiff ends 26 hours before the last of them does.
+const FIRST: i64 = -62_167_219_200_000;
+const LAST: i64 = 253_402_207_200_999;
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let moment = jiff::Timestamp::from_millisecond(self.0).map_err(|_| fmt::Error)?;
@@ -98,7 +100,9 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
@@ -116,7 +120,10 @@ pub trait Clock: fmt::Debug + Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the machine's clock"
+    )]
     fn now(&self) -> Timestamp {
         let millis = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
