@@ -63,7 +63,7 @@ impl Timestamp {
 
 // RFC 3339 §1 writes the years 0000 to 9999; jiff ends 26 hours before the last of them does.
 const FIRST: i64 = -62_167_219_200_000;
-const LAST: i64 = 253_402_207_200_999;
+const LAST: i64 = 253_402_207_199_999;
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
