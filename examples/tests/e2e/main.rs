@@ -1,0 +1,1 @@
+//! The real server and the real agent, with real restic, seen from outside.
