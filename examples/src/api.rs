@@ -27,20 +27,31 @@ impl Answer {
         if self.status == status {
             Ok(self)
         } else {
-            Err(ApiError::Refused { expected: status, status: self.status, body: self.text })
+            Err(ApiError::Refused {
+                expected: status,
+                status: self.status,
+                body: self.text,
+            })
         }
     }
 
     /// The first value of a header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// A string of the JSON body, by JSON pointer; empty when it is not there.
     #[must_use]
     pub fn str(&self, pointer: &str) -> String {
-        self.json.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+        self.json
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 
@@ -81,7 +92,12 @@ impl Api {
     pub fn new(base: String) -> Self {
         // Only the first call of a process installs it; what the others want is there.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        Self { base, client: reqwest::Client::new(), bearer: None, cookie: None }
+        Self {
+            base,
+            client: reqwest::Client::new(),
+            bearer: None,
+            cookie: None,
+        }
     }
 
     /// Logs in, and uses the token from now on.
@@ -102,8 +118,10 @@ impl Api {
     ///
     /// When the server refuses or cannot be reached.
     pub async fn refresh(&mut self) -> Result<(), ApiError> {
-        let answer =
-            self.post("/api/v1/auth/refresh", &serde_json::json!({})).await?.expect(200)?;
+        let answer = self
+            .post("/api/v1/auth/refresh", &serde_json::json!({}))
+            .await?
+            .expect(200)?;
         self.take_tokens(&answer);
         Ok(())
     }
@@ -164,12 +182,20 @@ impl Api {
             .headers()
             .iter()
             .map(|(name, value)| {
-                (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+                (
+                    name.as_str().to_owned(),
+                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                )
             })
             .collect();
         let text = response.text().await?;
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Answer { status, headers, text, json })
+        Ok(Answer {
+            status,
+            headers,
+            text,
+            json,
+        })
     }
 
     /// `GET`.
@@ -222,14 +248,18 @@ impl Api {
         let path = format!("/api/v1/jobs/{job}");
         let found = until(patience, async || {
             let answer = self.get(&path).await.ok()?;
-            states.contains(&answer.str("/state").as_str()).then_some(answer.json)
+            states
+                .contains(&answer.str("/state").as_str())
+                .then_some(answer.json)
         });
         match found.await {
             Some(job) => Ok(job),
             None => Err(ApiError::Patience(format!(
                 "the job is not in {states:?} after {} s: {}",
                 patience.as_secs(),
-                self.get(&path).await.map_or_else(|error| error.to_string(), |got| got.text)
+                self.get(&path)
+                    .await
+                    .map_or_else(|error| error.to_string(), |got| got.text)
             ))),
         }
     }
@@ -240,7 +270,14 @@ impl Api {
     ///
     /// As for [`Api::job_in`].
     pub async fn job_ended(&self, job: &str, patience: Duration) -> Result<Value, ApiError> {
-        let ended = ["succeeded", "partial", "failed", "cancelled", "missed", "expired"];
+        let ended = [
+            "succeeded",
+            "partial",
+            "failed",
+            "cancelled",
+            "missed",
+            "expired",
+        ];
         self.job_in(job, &ended, patience).await
     }
 
@@ -264,7 +301,9 @@ impl Api {
             Some(agent) => Ok(agent),
             None => Err(ApiError::Patience(format!(
                 "the agent is not {state}: {}",
-                self.get(&path).await.map_or_else(|error| error.to_string(), |got| got.text)
+                self.get(&path)
+                    .await
+                    .map_or_else(|error| error.to_string(), |got| got.text)
             ))),
         }
     }

@@ -56,15 +56,28 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// A program that runs, with its log in a file. Killed when dropped.
+/// A program that runs, in a process group of its own, with its log in a file. Killed when
+/// dropped.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
     log: PathBuf,
+    left_running: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.left_running {
+            self.signal(Signal::KILL);
+        }
+    }
 }
 
 impl Running {
-    #[expect(clippy::disallowed_methods, reason = "the one place here that starts a program")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place here that starts a program"
+    )]
     fn start(
         program: &Path,
         arguments: &[OsString],
@@ -86,10 +99,14 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)
-            .kill_on_drop(true)
+            .process_group(0)
             .spawn()
             .map_err(io_error(format!("cannot start {}", program.display())))?;
-        Ok(Self { child, log: log.to_owned() })
+        Ok(Self {
+            child,
+            log: log.to_owned(),
+            left_running: false,
+        })
     }
 
     /// What the program has logged so far, over all its starts.
@@ -105,6 +122,11 @@ impl Running {
         self.child.id()
     }
 
+    /// Lets the program run on when this value is dropped.
+    pub const fn leave_running(&mut self) {
+        self.left_running = true;
+    }
+
     /// Whether the program has ended.
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
@@ -112,7 +134,10 @@ impl Running {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let pid = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         if let Some(pid) = pid {
             // A process that is gone already needs no signal.
             let _ = rustix::process::kill_process(pid, signal);
@@ -205,9 +230,11 @@ impl Server {
     ) -> Result<Running, ProcessError> {
         let mut arguments: Vec<OsString> = vec!["serve".into(), "--data-dir".into()];
         arguments.push(data_dir.into());
-        for (flag, address) in
-            [("--http-addr", http), ("--grpc-addr", grpc), ("--agent-addr", grpc)]
-        {
+        for (flag, address) in [
+            ("--http-addr", http),
+            ("--grpc-addr", grpc),
+            ("--agent-addr", grpc),
+        ] {
             arguments.push(flag.into());
             arguments.push(address.to_string().into());
         }
@@ -273,8 +300,13 @@ impl Server {
     ///
     /// As for [`Server::start`].
     pub async fn start_again(&mut self) -> Result<(), ProcessError> {
-        self.running =
-            Self::spawn(&self.program, &self.data_dir, self.http, self.grpc, &self.extra)?;
+        self.running = Self::spawn(
+            &self.program,
+            &self.data_dir,
+            self.http,
+            self.grpc,
+            &self.extra,
+        )?;
         self.ready().await
     }
 
@@ -308,7 +340,9 @@ impl Server {
             .await
             .and_then(|answer| answer.expect(201))
             .map_err(|error| refused(error.to_string()))?;
-        api.log_in(email, password).await.map_err(|error| refused(error.to_string()))?;
+        api.log_in(email, password)
+            .await
+            .map_err(|error| refused(error.to_string()))?;
         Ok(api)
     }
 }
@@ -337,7 +371,10 @@ impl Agent {
     /// # Errors
     ///
     /// When enrolment fails; the text ends with what the agent said.
-    #[expect(clippy::disallowed_methods, reason = "the other place here that starts a program")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the other place here that starts a program"
+    )]
     pub async fn enroll(
         programs: &Programs,
         state_dir: &Path,
@@ -366,7 +403,10 @@ impl Agent {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(ProcessError::NotReady(format!("{what}: {}\n{said}", output.status)))
+        Err(ProcessError::NotReady(format!(
+            "{what}: {}\n{said}",
+            output.status
+        )))
     }
 
     /// Starts an enrolled agent.

@@ -27,7 +27,10 @@ impl Programs {
     ///
     /// When one of the two is missing.
     pub fn find() -> Result<Self, ProgramsError> {
-        let unknown = |source| ProgramsError { path: PathBuf::from("arkeep-server"), source };
+        let unknown = |source| ProgramsError {
+            path: PathBuf::from("arkeep-server"),
+            source,
+        };
         let this = std::env::current_exe().map_err(unknown)?;
         let beside = this.parent().unwrap_or(Path::new("."));
         let profile = if beside.ends_with("deps") || beside.ends_with("examples") {
@@ -42,6 +45,9 @@ impl Programs {
                 Err(source) => Err(ProgramsError { path, source }),
             }
         };
-        Ok(Self { server: find("arkeep-server")?, agent: find("arkeep-agent")? })
+        Ok(Self {
+            server: find("arkeep-server")?,
+            agent: find("arkeep-agent")?,
+        })
     }
 }

@@ -25,10 +25,17 @@ pub struct Shape {
 
 impl Shape {
     /// About a thousand files, among them some of 100 MB.
-    pub const QUICKSTART: Self =
-        Self { small_files: 960, large_files: 2, large_bytes: 100_000_000 };
+    pub const QUICKSTART: Self = Self {
+        small_files: 960,
+        large_files: 2,
+        large_bytes: 100_000_000,
+    };
     /// The same kinds of files, quickly.
-    pub const SMALL: Self = Self { small_files: 40, large_files: 1, large_bytes: 300_000 };
+    pub const SMALL: Self = Self {
+        small_files: 40,
+        large_files: 1,
+        large_bytes: 300_000,
+    };
 }
 
 /// Makes the tree below `root`, which must not exist.
@@ -75,13 +82,20 @@ pub fn make(root: &Path, shape: Shape) -> io::Result<()> {
     fs::create_dir_all(&links)?;
     symlink("../odd names/with space", links.join("relative"))?;
     symlink("/nonexistent/target", links.join("dangling"))?;
-    symlink(OsStr::from_bytes(b"not \xff utf-8"), links.join("odd target"))?;
+    symlink(
+        OsStr::from_bytes(b"not \xff utf-8"),
+        links.join("odd target"),
+    )?;
     symlink("..", links.join("to a directory"))?;
     fs::write(links.join("first name"), "two names, one file")?;
     fs::hard_link(links.join("first name"), links.join("second name"))?;
 
     for number in 0..shape.large_files {
-        write_large(&root.join(format!("large-{number}")), shape.large_bytes, &entropy)?;
+        write_large(
+            &root.join(format!("large-{number}")),
+            shape.large_bytes,
+            &entropy,
+        )?;
     }
     let mut sparse = File::create(root.join("sparse"))?;
     sparse.write_all(b"beginning")?;
@@ -220,7 +234,9 @@ fn same_bytes(left: &Path, right: &Path) -> io::Result<bool> {
         if read == 0 {
             return Ok(right.read(&mut b)? == 0);
         }
-        let (Some(a), Some(b)) = (a.get(..read), b.get_mut(..read)) else { return Ok(false) };
+        let (Some(a), Some(b)) = (a.get(..read), b.get_mut(..read)) else {
+            return Ok(false);
+        };
         if right.read_exact(b).is_err() || a != b {
             return Ok(false);
         }
@@ -272,7 +288,10 @@ mod tests {
             "empty directory: another modification time",
             "sparse: another mode",
         ] {
-            assert!(differences.iter().any(|line| line == expected), "{expected}: {differences:?}");
+            assert!(
+                differences.iter().any(|line| line == expected),
+                "{expected}: {differences:?}"
+            );
         }
         Ok(())
     }

@@ -21,7 +21,12 @@ fn allowed() -> BTreeMap<&'static str, Names> {
         ("arkeep-transport", names(&["arkeep-core"])),
         (
             "arkeep-agent",
-            names(&["arkeep-core", "arkeep-hooks", "arkeep-transport", "arkeep-vault"]),
+            names(&[
+                "arkeep-core",
+                "arkeep-hooks",
+                "arkeep-transport",
+                "arkeep-vault",
+            ]),
         ),
         (
             "arkeep-server",
@@ -53,9 +58,18 @@ fn no_crate_leans_where_it_must_not() -> Result<(), Box<dyn Error>> {
     let metadata = MetadataCommand::new().no_deps().exec()?;
     let allowed = allowed();
 
-    let members: Names =
-        metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
-    assert_eq!(members, allowed.keys().map(|name| (*name).to_owned()).collect::<Names>());
+    let members: Names = metadata
+        .workspace_packages()
+        .iter()
+        .map(|package| package.name.to_string())
+        .collect();
+    assert_eq!(
+        members,
+        allowed
+            .keys()
+            .map(|name| (*name).to_owned())
+            .collect::<Names>()
+    );
 
     for package in metadata.workspace_packages() {
         let may = &allowed[package.name.as_str()];
@@ -76,14 +90,28 @@ fn no_crate_leans_where_it_must_not() -> Result<(), Box<dyn Error>> {
 }
 
 /// The normal dependencies of a crate with its default features, itself included.
-#[expect(clippy::disallowed_methods, reason = "cargo knows the tree, and it is a program")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo knows the tree, and it is a program"
+)]
 fn tree(of: &str) -> Result<Names, Box<dyn Error>> {
     let output = std::process::Command::new(env!("CARGO"))
         .args(["tree", "--offline", "--edges", "normal", "--prefix", "none"])
-        .args(["--format", "{p}", "--target", "x86_64-unknown-linux-gnu", "--package", of])
+        .args([
+            "--format",
+            "{p}",
+            "--target",
+            "x86_64-unknown-linux-gnu",
+            "--package",
+            of,
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()?;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout)?;
     let name_and_version = |line: &str| {
         let mut words = line.split_whitespace();
@@ -93,7 +121,8 @@ fn tree(of: &str) -> Result<Names, Box<dyn Error>> {
 }
 
 fn has(tree: &Names, name: &str) -> bool {
-    tree.iter().any(|package| package.split(' ').next() == Some(name))
+    tree.iter()
+        .any(|package| package.split(' ').next() == Some(name))
 }
 
 #[test]
@@ -104,12 +133,23 @@ fn trees_stay_small_and_free_of_what_they_must_not_have() -> Result<(), Box<dyn 
         ("arkeep-hooks", 45, &["tokio", "sqlx", "axum", "tonic"]),
         ("arkeep-auth", 70, &["sqlx", "tonic", "axum"]),
         ("arkeep-transport", usize::MAX, &["sqlx", "axum"]),
-        ("arkeep-agent", usize::MAX, &["arkeep-auth", "arkeep-server", "sqlx", "axum"]),
+        (
+            "arkeep-agent",
+            usize::MAX,
+            &["arkeep-auth", "arkeep-server", "sqlx", "axum"],
+        ),
     ];
     for (package, most, forbidden) in rules {
         let tree = tree(package)?;
-        assert!(has(&tree, package), "{package} is missing from its own tree: {tree:?}");
-        assert!(tree.len() <= most, "{package} has {} crates, {most} allowed", tree.len());
+        assert!(
+            has(&tree, package),
+            "{package} is missing from its own tree: {tree:?}"
+        );
+        assert!(
+            tree.len() <= most,
+            "{package} has {} crates, {most} allowed",
+            tree.len()
+        );
         for name in forbidden {
             assert!(!has(&tree, name), "{package} must not have {name}");
         }
