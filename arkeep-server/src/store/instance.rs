@@ -1,0 +1,20 @@
+//! What there is once for each server.
+
+use std::fmt;
+
+use arkeep_core::{StoreError, Timestamp};
+use async_trait::async_trait;
+
+/// Knows whether the server has been set up.
+///
+/// The first administrator is made by [`UserStore::set_up`](super::UserStore::set_up), in the same
+/// transaction that spends the setup token.
+#[async_trait]
+pub trait InstanceStore: fmt::Debug + Send + Sync {
+    /// When the server was set up.
+    async fn set_up_at(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Lets the token of this SHA-256 digest, and no other, set the server up. Returns `false` when
+    /// it is set up already.
+    async fn offer_setup(&self, token_digest: &[u8; 32]) -> Result<bool, StoreError>;
+}

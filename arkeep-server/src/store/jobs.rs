@@ -1,0 +1,105 @@
+//! Jobs, to be looked at. They are moved through [`JobQueue`](arkeep_core::queue::JobQueue).
+
+use std::fmt;
+
+use arkeep_core::job::{
+    DestinationResult, HookResult, JobError, JobKind, JobSource, JobState, Outcome,
+};
+use arkeep_core::{AgentId, JobId, PolicyId, StoreError, Timestamp};
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Listed, Page};
+
+/// Shows jobs.
+#[async_trait]
+pub trait JobStore: fmt::Debug + Send + Sync {
+    /// The job of this id.
+    async fn find(&self, id: JobId) -> Result<Option<Job>, StoreError>;
+
+    /// Jobs that match, newest first.
+    async fn list(&self, filter: &JobFilter, page: &Page) -> Result<Listed<Job>, StoreError>;
+
+    /// Jobs that an agent holds: leased or running.
+    async fn held(&self, agent: AgentId) -> Result<Vec<Job>, StoreError>;
+
+    /// How many jobs there are in each state that is not terminal.
+    async fn pending(&self) -> Result<Vec<(JobState, u64)>, StoreError>;
+}
+
+/// Which jobs are wanted. An absent field matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// In this state.
+    pub state: Option<JobState>,
+    /// Of this kind.
+    pub kind: Option<JobKind>,
+    /// Of this agent.
+    pub agent: Option<AgentId>,
+    /// Of this policy.
+    pub policy: Option<PolicyId>,
+    /// Made at this moment or later.
+    pub since: Option<Timestamp>,
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// What it does.
+    pub kind: JobKind,
+    /// Where it stands.
+    pub state: JobState,
+    /// Whose it is.
+    pub agent: AgentId,
+    /// The policy that it serves, while there is one.
+    pub policy: Option<PolicyId>,
+    /// The tick that made it, or the moment somebody asked.
+    pub scheduled_for: Timestamp,
+    /// When it must have ended.
+    pub deadline: Option<Timestamp>,
+    /// Counts from 1; 0 before it was first given to its agent.
+    pub attempt: u32,
+    /// The holder that is heard; 0 before it was first given to its agent.
+    pub fence: u64,
+    /// How many other requests it stands for.
+    pub folded: u32,
+    /// Who wanted it.
+    pub source: JobSource,
+    /// What the dispatcher needs to know beside the policy, as JSON.
+    pub parameters: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its agent began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// When somebody asked for its end.
+    pub cancel_requested_at: Option<Timestamp>,
+    /// Why it was not a success.
+    pub error: Option<JobError>,
+    /// Destination by destination.
+    pub results: Vec<DestinationResult>,
+    /// Hook by hook.
+    pub hooks: Vec<HookResult>,
+    /// What was said of it when it had ended already.
+    pub late_result: Option<LateResult>,
+}
+
+/// A result that came after the job had ended, or from a holder that had lost it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LateResult {
+    /// Which attempt it was.
+    pub attempt: u32,
+    /// What the agent says came of it.
+    pub outcome: Outcome,
+    /// When the agent says it ended.
+    pub at: Timestamp,
+    /// Why it was not a success.
+    pub error: Option<JobError>,
+    /// Destination by destination.
+    pub results: Vec<DestinationResult>,
+    /// Hook by hook.
+    pub hooks: Vec<HookResult>,
+}

@@ -1,0 +1,192 @@
+//! People who log in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use arkeep_core::{StoreError, Timestamp, UserId};
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Listed, Page, WriteError};
+
+/// Keeps users.
+///
+/// # Security
+///
+/// Each user has an `epoch`, a number that only grows; an access token that was issued under a
+/// lower one is refused. Whatever must end a user's sessions (another role, another password, being
+/// disabled or removed) raises it in the same transaction, here and not in the caller, so that no
+/// change can forget to.
+#[async_trait]
+pub trait UserStore: fmt::Debug + Send + Sync {
+    /// Makes the first user, spending the setup token of this SHA-256 digest.
+    ///
+    /// Of any number of callers, one is [`SetUp::Done`].
+    async fn set_up(&self, first: &NewUser, token_digest: &[u8; 32]) -> Result<SetUp, StoreError>;
+
+    /// Adds a user. Addresses are unique without regard to case of ASCII letters.
+    async fn create(&self, new: &NewUser) -> Result<User, WriteError>;
+
+    /// The user of this id.
+    async fn find(&self, id: UserId) -> Result<Option<User>, StoreError>;
+
+    /// The user of this address.
+    async fn find_by_email(&self, email: &str) -> Result<Option<User>, StoreError>;
+
+    /// Users, newest first.
+    async fn list(&self, page: &Page) -> Result<Listed<User>, StoreError>;
+
+    /// Changes a user that is still of the version that the edit was made from.
+    ///
+    /// Refuses to demote or disable the last active administrator.
+    async fn update(&self, edit: &UserEdit) -> Result<User, WriteError>;
+
+    /// Removes a user with all sessions. Refuses to remove the last active administrator.
+    async fn delete(&self, id: UserId, version: Option<u64>) -> Result<(), WriteError>;
+
+    /// Ends everything that was issued to the user up to now. Returns the new epoch, or nothing
+    /// when there is no such user.
+    async fn raise_epoch(&self, id: UserId) -> Result<Option<u64>, StoreError>;
+
+    /// Notes a login, and puts a stronger hash of the same password in place of the one that was
+    /// checked, if that is still there. Neither changes the epoch.
+    async fn logged_in(
+        &self,
+        id: UserId,
+        rehashed: Option<&Rehash>,
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
+}
+
+/// A user to be.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    /// The id.
+    pub id: UserId,
+    /// The address to log in with.
+    pub email: String,
+    /// What people call the user.
+    pub display_name: String,
+    /// What the user may do.
+    pub role: Role,
+    /// A PHC string. None for a user who logs in elsewhere.
+    pub password_hash: Option<PasswordHash>,
+    /// When the user was made.
+    pub created_at: Timestamp,
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The id.
+    pub id: UserId,
+    /// Grows by one with each change.
+    pub version: u64,
+    /// The address to log in with.
+    pub email: String,
+    /// What people call the user.
+    pub display_name: String,
+    /// What the user may do.
+    pub role: Role,
+    /// Whether the user may log in.
+    pub enabled: bool,
+    /// A PHC string.
+    pub password_hash: Option<PasswordHash>,
+    /// Tokens of lower epochs are refused.
+    pub epoch: u64,
+    /// When the user last logged in.
+    pub last_login_at: Option<Timestamp>,
+    /// When the user was made.
+    pub created_at: Timestamp,
+    /// When the user last changed.
+    pub updated_at: Timestamp,
+}
+
+/// What a user is to become.
+#[derive(Debug, Clone)]
+pub struct UserEdit {
+    /// Who.
+    pub id: UserId,
+    /// The version that was read.
+    pub version: u64,
+    /// The address from now on.
+    pub email: String,
+    /// The name from now on.
+    pub display_name: String,
+    /// The role from now on.
+    pub role: Role,
+    /// Whether the user may log in from now on.
+    pub enabled: bool,
+    /// Another password. None keeps the old one.
+    pub password_hash: Option<PasswordHash>,
+    /// When the user changes.
+    pub at: Timestamp,
+}
+
+/// A stronger hash of an unchanged password.
+#[derive(Debug, Clone)]
+pub struct Rehash {
+    /// The hash that was checked.
+    pub from: PasswordHash,
+    /// The hash to keep.
+    pub to: PasswordHash,
+}
+
+/// What is stored in place of a password. `Debug` does not show it: a hash can be guessed against.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(pub String);
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash([REDACTED])")
+    }
+}
+
+/// What became of an attempt to set the server up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetUp {
+    /// This is the first user.
+    Done(User),
+    /// The token is not the one that was offered.
+    WrongToken,
+    /// Somebody else was first.
+    AlreadyDone,
+}
+
+/// What a user may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Looks.
+    Viewer,
+    /// Runs, cancels, restores, edits policies.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
+impl Role {
+    /// Every role, each allowing more than the one before.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
+
+    /// The word that stands for it in JSON and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = arkeep_core::job::UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or(arkeep_core::job::UnknownWord)
+    }
+}
