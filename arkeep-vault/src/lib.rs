@@ -1,1 +1,30 @@
-//! Seal and open credentials; key ring; rotation.
+#![doc = include_str!("../README.md")]
+
+mod binding;
+mod files;
+mod hex;
+mod kek;
+mod provider;
+mod ring;
+mod sealed;
+mod sealer;
+mod vault;
+mod xaes;
+
+#[doc = include_str!("../FORMAT.md")]
+pub mod format {}
+
+pub use binding::Binding;
+pub use kek::{
+    KeyEncryptionKey, KeyFileError, KeyValueError, KeyWrapper, PassphraseCost, PassphraseError,
+    UnwrapError, WrapError,
+};
+pub use provider::{DataKey, KeyError, KeyLengthError, KeyProvider};
+pub use ring::{
+    Census, ChangeError, KeyInfo, KeyState, Keyring, REMOVAL_DELAY_MILLIS, RekeyError, RingError,
+    RingFile, RingFormatError, UnlockError, WrappedRing,
+};
+pub use sealed::{KeyId, MAX_SECRET_LEN, ParseError, ParseKeyIdError, Sealed};
+pub use sealer::{OpenError, SealError, Sealer};
+pub use secrecy::{self, ExposeSecret, SecretSlice, SecretString};
+pub use vault::Vault;

@@ -1,0 +1,200 @@
+//! XAES-256-GCM: AES-256-GCM with a nonce long enough to be random.
+//!
+//! Plain GCM takes 96 bits of nonce, and random ones may be used for 2^32 messages under one key
+//! before a repeat is likely enough to worry (NIST SP 800-38D, section 8.3). Here the first half
+//! of a 192-bit nonce derives a key for this one message, and the second half is its GCM nonce.
+//! The construction is that of C2SP (<https://c2sp.org/XAES-256-GCM>): the counter-mode key
+//! derivation of NIST SP 800-108r1 with CMAC, written out as three AES calls of which one is made
+//! once for each key.
+
+use aes::Aes256Enc;
+use aes::cipher::{Array, BlockCipherEncrypt, KeyInit, consts::U12};
+use aes_gcm::AesGcm;
+use aes_gcm::aead::AeadInOut;
+use secrecy::SecretSlice;
+use secrecy::zeroize::Zeroizing;
+
+/// A 256-bit key: its AES schedule and its CMAC subkey.
+pub(crate) struct XaesKey {
+    cipher: Aes256Enc,
+    subkey: Zeroizing<[u8; BLOCK]>,
+}
+
+/// The half that derives the message's key, and the half that GCM sees.
+pub(crate) type Nonce = [[u8; NONCE_LEN / 2]; 2];
+
+/// The tag did not match, or the message is longer than GCM allows.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refused;
+
+impl XaesKey {
+    pub(crate) fn new(key: &[u8; KEY_LEN]) -> Self {
+        let cipher = Aes256Enc::new(key.into());
+        let mut zero = Zeroizing::new([0; BLOCK]);
+        cipher.encrypt_block((&mut *zero).into());
+        let subkey = Zeroizing::new(double(&zero));
+        Self { cipher, subkey }
+    }
+
+    /// Encrypts `buffer` where it lies. Fails only beyond GCM's 64 GiB, before it changes a byte.
+    pub(crate) fn seal(
+        &self,
+        nonce: &Nonce,
+        aad: &[u8],
+        buffer: &mut [u8],
+    ) -> Result<[u8; TAG_LEN], Refused> {
+        let [context, rest] = nonce;
+        self.derive(context)
+            .encrypt_inout_detached(rest.into(), aad, buffer.into())
+            .map(Into::into)
+            .map_err(|_| Refused)
+    }
+
+    /// Decrypts `buffer` where it lies if the tag is right, else leaves it as it was.
+    pub(crate) fn open(
+        &self,
+        nonce: &Nonce,
+        aad: &[u8],
+        buffer: &mut [u8],
+        tag: &[u8; TAG_LEN],
+    ) -> Result<(), Refused> {
+        let [context, rest] = nonce;
+        self.derive(context)
+            .decrypt_inout_detached(rest.into(), aad, buffer.into(), tag.into())
+            .map_err(|_| Refused)
+    }
+
+    /// `nonce ‖ ciphertext ‖ tag`, under a random nonce.
+    pub(crate) fn seal_message(
+        &self,
+        aad: &[u8],
+        message: &[u8],
+    ) -> Result<Vec<u8>, getrandom::Error> {
+        let mut nonce = Nonce::default();
+        getrandom::fill(nonce.as_flattened_mut())?;
+        let mut buffer = Zeroizing::new(message.to_owned());
+        // What is sealed this way is a ring, far from the 64 GiB at which GCM stops.
+        let tag = self
+            .seal(&nonce, aad, &mut buffer)
+            .map_err(|Refused| getrandom::Error::UNSUPPORTED)?;
+        Ok([nonce.as_flattened(), &buffer, &tag].concat())
+    }
+
+    /// Opens what [`seal_message`](Self::seal_message) made.
+    pub(crate) fn open_message(
+        &self,
+        aad: &[u8],
+        message: &[u8],
+    ) -> Result<SecretSlice<u8>, Refused> {
+        let (nonce, rest) = message.split_first_chunk::<NONCE_LEN>().ok_or(Refused)?;
+        let (ciphertext, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(Refused)?;
+        let mut halves = Nonce::default();
+        halves.as_flattened_mut().copy_from_slice(nonce);
+        let mut buffer = ciphertext.to_owned();
+        self.open(&halves, aad, &mut buffer, tag)?;
+        Ok(buffer.into())
+    }
+
+    /// The AES-256-GCM key of one message.
+    ///
+    /// GCM only ever encrypts blocks, so the schedule for decrypting them is not made.
+    fn derive(&self, context: &[u8; NONCE_LEN / 2]) -> AesGcm<Aes256Enc, U12> {
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        let (blocks, _) = key.as_chunks_mut::<BLOCK>();
+        for (counter, block) in (1..).zip(blocks.iter_mut()) {
+            // One full block each, so CMAC is a single AES call on the block masked with its subkey.
+            *block = *self.subkey;
+            let message = [0, counter, b'X', 0];
+            for (byte, input) in block.iter_mut().zip(message.iter().chain(context)) {
+                *byte ^= input;
+            }
+        }
+        self.cipher
+            .encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
+        Aes256Enc::new((&*key).into()).into()
+    }
+}
+
+/// Multiplies by x in CMAC's field (NIST SP 800-38B, section 6.1), without a branch on the key.
+fn double(block: &[u8; BLOCK]) -> [u8; BLOCK] {
+    let value = u128::from_be_bytes(*block);
+    let carry = (value >> 127).wrapping_neg() & 0b1000_0111;
+    ((value << 1) ^ carry).to_be_bytes()
+}
+
+pub(crate) const KEY_LEN: usize = 32;
+pub(crate) const NONCE_LEN: usize = 24;
+pub(crate) const TAG_LEN: usize = 16;
+const BLOCK: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCE: Nonce = [*b"ABCDEFGHIJKL", *b"MNOPQRSTUVWX"];
+
+    #[derive(Debug, PartialEq)]
+    struct Sealed([u8; 12], [u8; TAG_LEN]);
+
+    fn seal(key: u8, aad: &[u8]) -> Result<Sealed, Refused> {
+        let mut text = *b"XAES-256-GCM";
+        let tag = XaesKey::new(&[key; KEY_LEN]).seal(&NONCE, aad, &mut text)?;
+        Ok(Sealed(text, tag))
+    }
+
+    mod published_vectors {
+        use super::*;
+
+        /// V1: the vector of C2SP in which the doubling of CMAC's subkey does not carry.
+        #[test]
+        fn agree_when_the_subkey_does_not_carry() -> Result<(), Refused> {
+            let sealed = seal(1, b"")?;
+
+            assert_eq!(
+                sealed,
+                Sealed(
+                    0xce54_6ef6_3c9c_c607_6592_3609_u128.to_be_bytes()[4..]
+                        .try_into()
+                        .unwrap(),
+                    0xb33a_9a19_74e9_6e52_daf2_fcf7_075e_2271_u128.to_be_bytes(),
+                )
+            );
+            Ok(())
+        }
+
+        /// V1: the vector of C2SP in which it does.
+        #[test]
+        fn agree_when_the_subkey_carries() -> Result<(), Refused> {
+            let sealed = seal(3, b"c2sp.org/XAES-256-GCM")?;
+
+            assert_eq!(
+                sealed,
+                Sealed(
+                    0x986e_c183_2593_df54_43a1_7943_u128.to_be_bytes()[4..]
+                        .try_into()
+                        .unwrap(),
+                    0x7fd0_83bf_3fdb_41ab_d740_a21f_71eb_769d_u128.to_be_bytes(),
+                )
+            );
+            Ok(())
+        }
+    }
+
+    mod open {
+        use super::*;
+
+        /// V3
+        #[test]
+        fn leaves_the_ciphertext_alone_when_it_refuses() -> Result<(), Refused> {
+            let Sealed(text, mut tag) = seal(1, b"")?;
+            tag[0] ^= 1;
+            let mut buffer = text;
+
+            let refused = XaesKey::new(&[1; KEY_LEN]).open(&NONCE, b"", &mut buffer, &tag);
+
+            assert_eq!(refused, Err(Refused));
+            assert_eq!(buffer, text);
+            Ok(())
+        }
+    }
+}
