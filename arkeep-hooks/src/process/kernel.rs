@@ -1,0 +1,268 @@
+//! The calls that Rust cannot vouch for. All `unsafe` code of this crate is here.
+//!
+//! Everything in this file that runs in a forked copy of the agent runs under one rule: the copy
+//! has a single thread, and whatever lock another thread held at the fork is held for ever. So it
+//! calls the kernel and nothing else: no allocation, no formatting, no destructor that frees.
+#![expect(unsafe_code, reason = "fork, exec and signal masks have no safe form")]
+
+use std::ffi::{CString, c_char, c_int};
+use std::fmt;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Pid;
+
+use super::launch::Launch;
+use super::warden;
+
+/// `argv` and `envp` in the shape that `execve` takes.
+pub(super) struct ExecVectors {
+    argv: PointerList,
+    envp: PointerList,
+}
+
+struct PointerList {
+    /// Keeps alive what `pointers` points to.
+    strings: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+// SAFETY: the pointers lead into `strings`, which are owned by the same value and never changed.
+unsafe impl Send for PointerList {}
+// SAFETY: as above; there is no interior mutability.
+unsafe impl Sync for PointerList {}
+
+impl ExecVectors {
+    /// Takes the program as the first of `argv`.
+    pub(super) fn new(argv: Vec<CString>, envp: Vec<CString>) -> Self {
+        Self {
+            argv: PointerList::new(argv),
+            envp: PointerList::new(envp),
+        }
+    }
+
+    /// Becomes the program, or says why not.
+    ///
+    /// `execve` and not `execvp`: the latter hands a file without `#!` to a shell.
+    pub(super) fn execute(&self) -> io::Error {
+        let Some(program) = self.argv.strings.first() else {
+            return io::Error::from_raw_os_error(libc::ENOENT);
+        };
+        // SAFETY: `program` ends with NUL, and both lists end with a null pointer.
+        unsafe {
+            libc::execve(
+                program.as_ptr(),
+                self.argv.pointers.as_ptr(),
+                self.envp.pointers.as_ptr(),
+            )
+        };
+        io::Error::last_os_error()
+    }
+}
+
+impl PointerList {
+    fn new(strings: Vec<CString>) -> Self {
+        let pointers = strings
+            .iter()
+            .map(|string| string.as_ptr())
+            .chain(std::iter::once(std::ptr::null()))
+            .collect();
+        Self { strings, pointers }
+    }
+}
+
+impl fmt::Debug for ExecVectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.argv.strings).finish()
+    }
+}
+
+/// A pipe that no program of ours inherits: the reading end first.
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(pipe_with(PipeFlags::CLOEXEC)?)
+}
+
+/// Starts the warden and, through it, the hook. Returns once the hook's program has replaced the
+/// agent's, with the warden as the child.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place in this crate that starts a process"
+)]
+pub(super) fn spawn(launch: Launch, output: OwnedFd) -> io::Result<Child> {
+    // The name is never executed: `warden::divide` calls `execve` itself.
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output);
+    // SAFETY: `divide` keeps the rule of this module. On success it does not return.
+    unsafe { command.pre_exec(move || Err(warden::divide(&launch))) };
+    command.spawn()
+}
+
+/// Forks once more; `None` in the child.
+///
+/// The bare call instead of `libc::fork`: that one runs the handlers that libraries registered,
+/// and they may take locks.
+pub(super) fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: without flags beside the signal, `clone` copies the process like `fork`; this one
+    // has a single thread, and both copies go on under the rule of this module.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+    match c_int::try_from(pid) {
+        Ok(0) => Ok(None),
+        Ok(pid) if pid > 0 => Ok(Pid::from_raw(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends the process on the spot, without a destructor.
+pub(super) fn exit(code: c_int) -> ! {
+    // SAFETY: always sound; it runs nothing of ours.
+    unsafe { libc::_exit(code) }
+}
+
+/// Puts every signal back to what a fresh process does on it.
+///
+/// The bare call instead of `libc::signal`: that one leaves out the two signals that the C library
+/// keeps for itself, and whoever started the agent may have had them ignored.
+pub(super) fn reset_signals() {
+    let default = [0_u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: the kernel's `sigaction` has at most 32 bytes; all clear it says `SIG_DFL`, no
+        // flags and an empty mask of 8 bytes. Signals that cannot be set are left as they are.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
+    }
+}
+
+/// Blocks every signal, or none.
+pub(super) fn block_signals(block: bool) -> io::Result<()> {
+    let set = signal_set(|set| {
+        // SAFETY: `set` is a valid place for a signal set.
+        unsafe {
+            if block {
+                libc::sigfillset(set)
+            } else {
+                libc::sigemptyset(set)
+            }
+        };
+    });
+    // SAFETY: `set` is initialised, and the old mask is not asked for.
+    check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) })
+}
+
+/// A descriptor that is readable when a child has ended. The signal must be blocked.
+pub(super) fn child_signal() -> io::Result<OwnedFd> {
+    let set = signal_set(|set| {
+        // SAFETY: `set` is a valid place for a signal set, and the number is a signal's.
+        unsafe {
+            libc::sigemptyset(set);
+            libc::sigaddset(set, libc::SIGCHLD);
+        }
+    });
+    // SAFETY: `set` is initialised.
+    let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    check(fd)?;
+    // SAFETY: the descriptor is fresh, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn signal_set(fill: impl FnOnce(*mut libc::sigset_t)) -> libc::sigset_t {
+    // SAFETY: all bits clear is a valid, empty set on Linux.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    fill(&raw mut set);
+    set
+}
+
+/// Has the kernel close every descriptor from 3 up when the program starts.
+pub(super) fn close_on_exec_from_3() -> io::Result<()> {
+    match close_range(3, c_int::MAX, CLOSE_RANGE_CLOEXEC) {
+        Err(error) if too_old(&error) => each_descriptor(|fd| {
+            if fd > 2 {
+                // SAFETY: a flag on a number; nothing becomes invalid before the program starts.
+                unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+            }
+        }),
+        result => result,
+    }
+}
+
+/// Closes every descriptor but these, which nobody in this process may own.
+pub(super) fn close_all_but<const N: usize>(keep: [Option<&OwnedFd>; N]) -> io::Result<()> {
+    let mut numbers = keep.map(|fd| fd.map_or(-1, AsRawFd::as_raw_fd));
+    numbers.sort_unstable();
+    let mut from = 0;
+    for kept in numbers
+        .into_iter()
+        .filter(|fd| *fd >= 0)
+        .chain([c_int::MAX])
+    {
+        if kept > from {
+            match close_range(from, kept - 1, 0) {
+                Err(error) if too_old(&error) => {
+                    return each_descriptor(|fd| {
+                        if !numbers.contains(&fd) {
+                            // SAFETY: as in `close_range`.
+                            unsafe { libc::close(fd) };
+                        }
+                    });
+                }
+                result => result?,
+            }
+        }
+        from = kept.saturating_add(1);
+    }
+    Ok(())
+}
+
+fn close_range(first: RawFd, last: RawFd, flags: c_int) -> io::Result<()> {
+    // SAFETY: closing makes descriptors invalid that values of this process own. The callers are
+    // forked copies that never run the destructors of those values.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+    check(c_int::try_from(result).unwrap_or(-1))
+}
+
+/// `close_range` came with Linux 5.9, its flag with 5.11.
+fn too_old(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL))
+}
+
+/// What older kernels have instead of `close_range`.
+fn each_descriptor(visit: impl Fn(c_int)) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = openat(CWD, c"/proc/self/fd", flags, Mode::empty())?;
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(&dir, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = std::str::from_utf8(entry.file_name().to_bytes()).unwrap_or_default();
+        if let Ok(fd) = name.parse()
+            && fd != dir.as_raw_fd()
+        {
+            visit(fd);
+        }
+    }
+    Ok(())
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+const CLOSE_RANGE_CLOEXEC: c_int = 4;

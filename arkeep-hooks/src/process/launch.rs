@@ -1,0 +1,89 @@
+//! Everything a hook needs, made ready before the fork.
+//!
+//! After the fork there is no allocation: another thread of the agent may have held the
+//! allocator's lock at that moment, and in the copy nobody will ever let go of it.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use super::Settings;
+use super::account::{Account, own_home};
+use super::group::Group;
+use super::kernel::ExecVectors;
+use crate::hook::Command;
+use crate::policy::ApprovedHook;
+use crate::run::HookContext;
+
+/// What the two processes behind the fork work from.
+#[derive(Debug)]
+pub(super) struct Launch {
+    pub(super) exec: ExecVectors,
+    pub(super) group: Option<GroupEnds>,
+    pub(super) lifeline: OwnedFd,
+    pub(super) status: OwnedFd,
+    pub(super) account: Option<Account>,
+    pub(super) processes: u64,
+    pub(super) open_files: u64,
+}
+
+/// The cgroup as the two processes see it.
+#[derive(Debug)]
+pub(super) struct GroupEnds {
+    pub(super) procs: OwnedFd,
+    pub(super) kill: OwnedFd,
+    pub(super) directory: CString,
+}
+
+impl Launch {
+    pub(super) fn prepare(
+        settings: &Settings,
+        hook: &ApprovedHook,
+        context: &HookContext,
+        group: Option<&Group>,
+        lifeline: OwnedFd,
+        status: OwnedFd,
+    ) -> io::Result<Self> {
+        let argv = match hook.spec().command() {
+            Command::Exec(argv) => argv
+                .iter()
+                .map(|arg| c_string(arg))
+                .collect::<Result<_, _>>()?,
+        };
+        let home = settings
+            .account
+            .as_ref()
+            .map_or_else(own_home, |account| account.home.clone());
+        let mut environment = vec![
+            c_string(&format!("PATH={}", settings.path))?,
+            c_string(&format!("HOME={home}"))?,
+            c_string("LANG=C.UTF-8")?,
+        ];
+        for (name, value) in context.variables() {
+            environment.push(c_string(&format!("{name}={value}"))?);
+        }
+        Ok(Self {
+            exec: ExecVectors::new(argv, environment),
+            group: group.map(GroupEnds::of).transpose()?,
+            lifeline,
+            status,
+            account: settings.account.clone(),
+            processes: settings.limits.processes,
+            open_files: settings.limits.open_files,
+        })
+    }
+}
+
+impl GroupEnds {
+    fn of(group: &Group) -> io::Result<Self> {
+        Ok(Self {
+            procs: group.procs().try_clone()?.into(),
+            kill: group.kill_file().try_clone()?.into(),
+            directory: group.directory().ok_or(io::ErrorKind::InvalidInput)?,
+        })
+    }
+}
+
+fn c_string(text: &str) -> io::Result<CString> {
+    CString::new(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in a value"))
+}

@@ -1,0 +1,290 @@
+//! The agent's side of a running hook: its output, its time, its end.
+
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, ExitStatus};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Settings;
+use super::completion::Sender;
+use super::group::Group;
+use super::kernel;
+use super::launch::Launch;
+use super::record::{Record, Step};
+use crate::output::Capture;
+use crate::policy::ApprovedHook;
+use crate::run::{HookContext, HookReport, HookState, RunError};
+
+/// Runs one hook from beginning to end, on a thread that may block.
+pub(super) fn supervise(
+    settings: &Settings,
+    hook: &ApprovedHook,
+    context: &HookContext,
+    cancelled: &OwnedFd,
+    sender: Sender<Result<HookReport, RunError>>,
+) {
+    match Running::start(settings, hook, context) {
+        Err(error) => sender.send(Err(error)),
+        Ok(mut running) => {
+            let report = running.watch(hook.spec().timeout(), cancelled);
+            sender.send(Ok(report));
+            // After the answer: a warden in the middle of a system call that does not end must
+            // not hold the job up.
+            let _ = running.warden.wait();
+            if let Some(group) = running.group {
+                group.remove();
+            }
+        }
+    }
+}
+
+struct Running {
+    warden: Child,
+    group: Option<Group>,
+    lifeline: Option<OwnedFd>,
+    status: OwnedFd,
+    output: std::fs::File,
+    capture: Capture,
+    started: Duration,
+    notes: Vec<String>,
+}
+
+impl Running {
+    fn start(
+        settings: &Settings,
+        hook: &ApprovedHook,
+        context: &HookContext,
+    ) -> Result<Self, RunError> {
+        let mut notes = Vec::new();
+        let group = settings
+            .cgroup
+            .then(Group::create)
+            .unwrap_or_else(|| Err(io::Error::other("switched off")))
+            .inspect_err(|error| {
+                notes.push(format!(
+                    "no cgroup ({error}): processes that the hook leaves behind are found by a \
+                     walk through /proc"
+                ));
+            })
+            .ok();
+        let started = now();
+        let spawned = spawn(settings, hook, context, group.as_ref());
+        match spawned {
+            Ok((warden, lifeline, status, output)) => Ok(Self {
+                warden,
+                group,
+                lifeline: Some(lifeline),
+                status,
+                output,
+                capture: Capture::new(&context.secrets),
+                started,
+                notes,
+            }),
+            Err(error) => {
+                if let Some(group) = group {
+                    group.remove();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn watch(&mut self, timeout: Duration, cancelled: &OwnedFd) -> HookReport {
+        let mut deadline = self.started + timeout;
+        let mut ordered = None;
+        let mut open = true;
+        let ended = loop {
+            let left = deadline.saturating_sub(now());
+            if left.is_zero() {
+                if ordered.is_some() {
+                    self.notes
+                        .push("the hook's warden did not answer and was killed".to_owned());
+                    break None;
+                }
+                ordered = Some(HookState::TimedOut);
+                deadline = self.order_end();
+                continue;
+            }
+            let wait = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            let none = PollFlags::empty();
+            let mut ends = [
+                PollFd::new(&self.status, PollFlags::IN),
+                PollFd::new(cancelled, PollFlags::IN),
+                PollFd::new(&self.output, PollFlags::IN),
+            ];
+            // A closed end is always ready, so it is taken out once it has been seen.
+            let (watched, _) = match (open, ordered) {
+                (true, None) => ends.split_at_mut(3),
+                (false, None) => ends.split_at_mut(2),
+                (_, Some(_)) => ends.split_at_mut(1),
+            };
+            let _ = poll(watched, Some(&wait));
+            let [status, cancel, output] = ends.map(|end| end.revents());
+            if ordered.is_some() || output != none {
+                open = self.read_output();
+            }
+            if cancel != none && ordered.is_none() {
+                ordered = Some(HookState::Cancelled);
+                deadline = self.order_end();
+            }
+            if status != none {
+                break self.read_status();
+            }
+        };
+        self.conclude(ended, ordered)
+    }
+
+    /// Tells the warden to kill everything; returns how long to wait for it.
+    ///
+    /// The warden alone kills, as long as it lives: it knows whether the hook ended before that.
+    fn order_end(&mut self) -> Duration {
+        self.lifeline = None;
+        now() + GRACE
+    }
+
+    /// Takes one helping, so that a hook that never stops writing cannot keep us from the clock.
+    fn read_output(&mut self) -> bool {
+        let mut buffer = [0; HELPING];
+        match self.output.read(&mut buffer) {
+            Ok(0) => false,
+            Ok(length) => {
+                self.capture.push(buffer.get(..length).unwrap_or_default());
+                true
+            }
+            Err(error) => {
+                matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                )
+            }
+        }
+    }
+
+    fn read_status(&mut self) -> Option<Record> {
+        let mut record = [0; Record::LEN];
+        let length = rustix::io::read(&self.status, &mut record).unwrap_or(0);
+        if length == Record::LEN {
+            Record::decode(record)
+        } else {
+            None
+        }
+    }
+
+    fn conclude(&mut self, ended: Option<Record>, ordered: Option<HookState>) -> HookReport {
+        // What the dead left in the pipe; not to its end, which a survivor could hold open.
+        for _ in 0..LAST_HELPINGS {
+            let mut end = [PollFd::new(&self.output, PollFlags::IN)];
+            let ready = poll(
+                &mut end,
+                Some(&Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0,
+                }),
+            );
+            if !ready.is_ok_and(|ready| ready > 0) || !self.read_output() {
+                break;
+            }
+        }
+        let mut status = None;
+        let mut state = ordered.unwrap_or(HookState::Failed);
+        if let Some(Record::Ended {
+            status: raw,
+            by_itself,
+            leftovers,
+            survivors,
+        }) = ended
+        {
+            let exit = ExitStatus::from_raw(raw);
+            if by_itself {
+                state = if exit.success() {
+                    HookState::Succeeded
+                } else {
+                    HookState::Failed
+                };
+            }
+            status = Some(exit);
+            if leftovers {
+                self.notes
+                    .push("processes that the hook left behind were killed".to_owned());
+            }
+            if survivors {
+                self.notes
+                    .push("some processes of the hook could not be killed".to_owned());
+            }
+        } else {
+            // The warden was killed, by the hook or by the clock: what it guarded goes with it.
+            if let Some(group) = &self.group {
+                group.kill();
+            }
+            let _ = self.warden.kill();
+            self.notes.push("the hook's warden ended early".to_owned());
+        }
+        let capture = std::mem::replace(
+            &mut self.capture,
+            Capture::new(&crate::redact::Secrets::default()),
+        );
+        HookReport {
+            state,
+            exit_code: status.and_then(|status| status.code()),
+            signal: status.and_then(|status| status.signal()),
+            output: capture.finish(),
+            elapsed: now().saturating_sub(self.started),
+            notes: std::mem::take(&mut self.notes),
+        }
+    }
+}
+
+type Ends = (Child, OwnedFd, OwnedFd, std::fs::File);
+
+fn spawn(
+    settings: &Settings,
+    hook: &ApprovedHook,
+    context: &HookContext,
+    group: Option<&Group>,
+) -> Result<Ends, RunError> {
+    let (lifeline, our_lifeline) = kernel::pipe().map_err(RunError::System)?;
+    let (our_status, status) = kernel::pipe().map_err(RunError::System)?;
+    let (our_output, output) = kernel::pipe().map_err(RunError::System)?;
+    for end in [&our_status, &our_output] {
+        fcntl_setfl(end, OFlags::NONBLOCK).map_err(|error| RunError::System(error.into()))?;
+    }
+    let launch = Launch::prepare(settings, hook, context, group, lifeline, status)
+        .map_err(RunError::System)?;
+    match kernel::spawn(launch, output) {
+        Ok(warden) => Ok((warden, our_lifeline, our_status, our_output.into())),
+        Err(error) => Err(refused(&our_status, error)),
+    }
+}
+
+/// The error of a hook that did not start, by the step that failed.
+fn refused(status: &OwnedFd, error: io::Error) -> RunError {
+    let mut record = [0; Record::LEN];
+    let length = rustix::io::read(status, &mut record).unwrap_or(0);
+    match (length == Record::LEN)
+        .then(|| Record::decode(record))
+        .flatten()
+    {
+        Some(Record::Failed(Step::Exec)) => RunError::Start(error),
+        Some(Record::Failed(Step::User)) => RunError::User(error.to_string()),
+        _ => RunError::System(error),
+    }
+}
+
+fn now() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    let secs = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::new(secs, u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+const HELPING: usize = 64 * 1024;
+/// A pipe holds 64 KiB, or 1 MiB when the hook enlarged it.
+const LAST_HELPINGS: usize = 17;
+const GRACE: Duration = Duration::from_secs(5);

@@ -1,0 +1,99 @@
+//! Why a hook was refused, and what to write instead.
+//!
+//! A refusal is read by two people: an administrator who typed the hook into a form, and an
+//! operator who finds it in a job log at night. For both it names the rule, the bytes that broke
+//! it where there are such, and the next step.
+
+use std::fmt;
+use std::ops::Range;
+
+/// A hook that may not run, as it stands or on this agent.
+///
+/// Nothing was run. The text never quotes the hook: use [`span`](Self::span) to underline it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookRefusal {
+    rule: Rule,
+    span: Option<Range<usize>>,
+    hint: String,
+}
+
+impl HookRefusal {
+    pub(crate) fn new(rule: Rule, hint: impl Into<String>) -> Self {
+        Self {
+            rule,
+            span: None,
+            hint: hint.into(),
+        }
+    }
+
+    /// A refusal by a policy of your own.
+    ///
+    /// `hint` says what to do next.
+    pub fn by_policy(hint: impl Into<String>) -> Self {
+        Self::new(Rule::Policy, hint)
+    }
+
+    /// The rule that was broken.
+    pub fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// The bytes of the shell text that broke it; nothing when the hook as a whole is meant.
+    pub fn span(&self) -> Option<Range<usize>> {
+        self.span.clone()
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+}
+
+impl fmt::Display for HookRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hook refused ({}): {}", self.rule.name(), self.hint)
+    }
+}
+
+impl std::error::Error for HookRefusal {}
+
+/// What a refused hook broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Rule {
+    /// Not exactly one of `exec` and `shell`.
+    Form,
+    /// The name is empty, too long, or has characters that do not print.
+    Name,
+    /// The timeout is zero or above a day.
+    Timeout,
+    /// The program of an `exec` hook is not a plain absolute path.
+    Program,
+    /// The arguments of an `exec` hook are too many, too long, or contain NUL.
+    Argument,
+    /// More hooks than a policy may have.
+    TooMany,
+    /// Hooks are switched off on this agent.
+    Off,
+    /// The program and its arguments are not in this agent's list.
+    NotListed,
+    /// A policy that is not of this crate refused.
+    Policy,
+}
+
+impl Rule {
+    /// The rule's name in answers of the API and in `hook check`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Form => "form",
+            Self::Name => "name",
+            Self::Timeout => "timeout",
+            Self::Program => "program",
+            Self::Argument => "argument",
+            Self::TooMany => "too-many",
+            Self::Off => "off",
+            Self::NotListed => "not-listed",
+            Self::Policy => "policy",
+        }
+    }
+}

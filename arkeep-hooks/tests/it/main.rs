@@ -1,0 +1,6 @@
+//! Hooks as real processes: what they get, what they do not get, and how they end.
+
+mod ends;
+mod gets;
+mod reports;
+mod support;
