@@ -1,1 +1,26 @@
-//! Passwords, tokens, sessions, revocation and roles.
+#![doc = include_str!("../README.md")]
+
+mod authenticator;
+pub mod cookie;
+pub mod id;
+pub mod password;
+pub mod principal;
+pub mod revocation;
+pub mod role;
+pub mod session;
+pub mod setup;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod token;
+pub mod user;
+
+pub use authenticator::{AuthError, Authenticator, bearer_token};
+pub use id::{Epoch, SessionId, TokenId};
+pub use password::{HashCost, PasswordHash, Passwords};
+pub use principal::Principal;
+pub use revocation::{Revocation, RevocationCache, RevocationStore};
+pub use role::Role;
+pub use session::{RefreshToken, SessionStore, Sessions};
+pub use setup::{SetupDigest, SetupToken};
+pub use token::{AccessTokens, SignedClaims, SigningKey, TokenIssuer, TokenVerifier};
+pub use user::UserStore;

@@ -1,0 +1,65 @@
+use std::sync::Arc;
+
+use arkeep_core::{StoreError, Timestamp};
+
+use crate::principal::Principal;
+use crate::revocation::RevocationStore;
+use crate::token::{TokenVerifier, VerifyError};
+
+/// Turns what a request shows into a [`Principal`], and is the only one that can.
+///
+/// # Security
+///
+/// It asks both questions, in this order: did we sign this, and is it still honoured? When the
+/// second cannot be answered, the answer is [`AuthError::Unavailable`], never a principal.
+#[derive(Debug, Clone)]
+pub struct Authenticator {
+    verifier: Arc<dyn TokenVerifier>,
+    revocations: Arc<dyn RevocationStore>,
+}
+
+impl Authenticator {
+    /// Asks these two.
+    #[must_use]
+    pub fn new(verifier: Arc<dyn TokenVerifier>, revocations: Arc<dyn RevocationStore>) -> Self {
+        Self {
+            verifier,
+            revocations,
+        }
+    }
+
+    /// Says who shows this access token.
+    pub async fn authenticate(&self, token: &str, now: Timestamp) -> Result<Principal, AuthError> {
+        let claims = self.verifier.verify(token, now)?;
+        if self.revocations.is_revoked(&claims).await? {
+            return Err(AuthError::Revoked);
+        }
+        Ok(Principal::of_session(&claims))
+    }
+}
+
+/// The token in an `Authorization` header, if it is one of the scheme `Bearer` (RFC 6750 §2.1).
+#[must_use]
+pub fn bearer_token(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    let token = token.trim_matches(' ');
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' '))
+        .then_some(token)
+}
+
+/// A caller is not let in.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthError {
+    /// Not a valid token of ours. Answer 401, without the cause.
+    #[error("the token is not accepted")]
+    Refused(#[from] VerifyError),
+
+    /// A token of ours that was taken back. Answer 401, as for any other.
+    #[error("the token is no longer honoured")]
+    Revoked,
+
+    /// It cannot be known whether the token is honoured. Answer 503.
+    #[error("the token could not be checked")]
+    Unavailable(#[from] StoreError),
+}

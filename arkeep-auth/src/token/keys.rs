@@ -1,0 +1,321 @@
+use std::fmt;
+
+use arkeep_core::{Entropy, ExposeSecret, SecretSlice, Timestamp};
+use aws_lc_rs::digest;
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::jws;
+
+/// The bytes are not an Ed25519 key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an Ed25519 key")]
+pub struct KeyRefused;
+
+/// Signs access tokens.
+///
+/// Made once, at first start. The caller seals [`to_secret`](Self::to_secret) and stores it.
+pub struct SigningKey {
+    seed: Zeroizing<[u8; 32]>,
+    pair: Ed25519KeyPair,
+    public: VerificationKey,
+}
+
+impl SigningKey {
+    /// Makes a new key.
+    #[must_use]
+    #[expect(
+        clippy::expect_used,
+        reason = "RFC 8032 §5.1.5: any 32 bytes are the seed of a key"
+    )]
+    pub fn generate(entropy: &dyn Entropy) -> Self {
+        let mut seed = Zeroizing::new([0; 32]);
+        entropy.fill(seed.as_mut_slice());
+        Self::from_seed(seed).expect("a seed of 32 bytes makes a key")
+    }
+
+    /// Takes up a key that [`to_secret`](Self::to_secret) gave: the 32-byte seed of RFC 8032.
+    pub fn from_secret(seed: &SecretSlice<u8>) -> Result<Self, KeyRefused> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        if seed.expose_secret().len() != bytes.len() {
+            return Err(KeyRefused);
+        }
+        bytes.copy_from_slice(seed.expose_secret());
+        Self::from_seed(bytes)
+    }
+
+    fn from_seed(seed: Zeroizing<[u8; 32]>) -> Result<Self, KeyRefused> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).map_err(|_| KeyRefused)?;
+        let public = VerificationKey::from_bytes(pair.public_key().as_ref())?;
+        Ok(Self { seed, pair, public })
+    }
+
+    /// The key as bytes, to be sealed. Whoever reads them issues tokens for anybody.
+    #[must_use]
+    pub fn to_secret(&self) -> SecretSlice<u8> {
+        SecretSlice::from(self.seed.to_vec())
+    }
+
+    /// The public half, to be honoured also after another key signs.
+    #[must_use]
+    pub fn verification_key(&self) -> VerificationKey {
+        self.public.clone()
+    }
+
+    pub(super) fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let signature = self.pair.try_sign(message).ok()?;
+        Some(signature.as_ref().to_vec())
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("kid", &self.public.kid)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Checks what one [`SigningKey`] signed.
+#[derive(Clone)]
+pub struct VerificationKey {
+    bytes: [u8; 32],
+    parsed: ParsedPublicKey,
+    kid: String,
+    honoured_until: Option<Timestamp>,
+}
+
+impl VerificationKey {
+    /// Takes up a public key of RFC 8032: 32 bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyRefused> {
+        let bytes: [u8; 32] = bytes.try_into().map_err(|_| KeyRefused)?;
+        let parsed = ParsedPublicKey::new(&ED25519, bytes).map_err(|_| KeyRefused)?;
+        Ok(Self {
+            bytes,
+            parsed,
+            kid: thumbprint(&bytes),
+            honoured_until: None,
+        })
+    }
+
+    /// Stops honouring the key at `end`.
+    ///
+    /// A key that signs no more is needed until the last token it signed has expired.
+    #[must_use]
+    pub const fn until(mut self, end: Timestamp) -> Self {
+        self.honoured_until = Some(end);
+        self
+    }
+
+    /// The public key.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+
+    /// Its name in tokens: the SHA-256 thumbprint of RFC 7638.
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    pub(super) const fn algorithm(&self) -> &'static str {
+        jws::ALGORITHM
+    }
+
+    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.parsed.verify_sig(message, signature).is_ok()
+    }
+
+    fn is_honoured(&self, now: Timestamp) -> bool {
+        self.honoured_until.is_none_or(|end| now < end)
+    }
+
+    fn to_jwk(&self) -> Jwk {
+        Jwk {
+            kty: "OKP".to_owned(),
+            crv: "Ed25519".to_owned(),
+            x: jws::encode(&self.bytes),
+            kid: self.kid.clone(),
+            key_use: "sig".to_owned(),
+            alg: jws::ALGORITHM.to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for VerificationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerificationKey")
+            .field("kid", &self.kid)
+            .field("honoured_until", &self.honoured_until)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One key that signs, and all that are honoured beside it.
+///
+/// Rotation with overlap: publish the next key with [`honour`](Self::honour), let it sign once
+/// every replica honours it, and honour the old one until its last token has expired.
+#[derive(Debug)]
+pub struct KeySet {
+    signing: SigningKey,
+    others: Vec<VerificationKey>,
+    header: String,
+}
+
+impl KeySet {
+    /// Only this key signs and is honoured.
+    #[must_use]
+    pub fn new(signing: SigningKey) -> Self {
+        let header = format!(
+            r#"{{"alg":"{}","typ":"{}","kid":"{}"}}"#,
+            jws::ALGORITHM,
+            jws::TYPE,
+            signing.public.kid
+        );
+        Self {
+            signing,
+            others: Vec::new(),
+            header: jws::encode(header.as_bytes()),
+        }
+    }
+
+    /// Honours another key too: the one before, or the next.
+    #[must_use]
+    pub fn honour(mut self, key: VerificationKey) -> Self {
+        self.others.push(key);
+        self
+    }
+
+    /// What is published at `/.well-known/jwks.json`.
+    #[must_use]
+    pub fn jwks(&self, now: Timestamp) -> Jwks {
+        Jwks {
+            keys: self.honoured(now).map(VerificationKey::to_jwk).collect(),
+        }
+    }
+
+    pub(super) fn find(&self, kid: &str, now: Timestamp) -> Option<&VerificationKey> {
+        self.honoured(now).find(|key| key.kid == kid)
+    }
+
+    /// The encoded header of everything that the signing key signs.
+    pub(super) fn header(&self) -> &str {
+        &self.header
+    }
+
+    pub(super) const fn signing(&self) -> &SigningKey {
+        &self.signing
+    }
+
+    fn honoured(&self, now: Timestamp) -> impl Iterator<Item = &VerificationKey> {
+        std::iter::once(&self.signing.public)
+            .chain(&self.others)
+            .filter(move |key| key.is_honoured(now))
+    }
+}
+
+/// A public key as RFC 8037 writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jwk {
+    /// `OKP`.
+    pub kty: String,
+    /// `Ed25519`.
+    pub crv: String,
+    /// The public key, base64url.
+    pub x: String,
+    /// The thumbprint.
+    pub kid: String,
+    /// `sig`.
+    #[serde(rename = "use")]
+    pub key_use: String,
+    /// `EdDSA`.
+    pub alg: String,
+}
+
+/// A set of public keys (RFC 7517 §5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jwks {
+    /// The keys.
+    pub keys: Vec<Jwk>,
+}
+
+// RFC 7638 §3 and RFC 8037 §2: the required members in lexicographic order, without blanks.
+fn thumbprint(public: &[u8; 32]) -> String {
+    let jwk = format!(
+        r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#,
+        jws::encode(public)
+    );
+    jws::encode(digest::digest(&digest::SHA256, jwk.as_bytes()).as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use arkeep_core::SystemEntropy;
+
+    use super::*;
+
+    type TestResult = Result<(), Box<dyn std::error::Error>>;
+
+    /// A1
+    #[test]
+    fn is_named_by_the_thumbprint_of_rfc_8037() -> TestResult {
+        // RFC 8037 A.1 to A.3.
+        let seed = hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60");
+        let key = SigningKey::from_secret(&SecretSlice::from(seed))?;
+
+        assert_eq!(
+            key.verification_key().kid(),
+            "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+        );
+        Ok(())
+    }
+
+    /// A1
+    #[test]
+    fn survives_being_stored() -> TestResult {
+        let key = SigningKey::generate(&SystemEntropy);
+        let again = SigningKey::from_secret(&key.to_secret())?;
+
+        assert_eq!(key.public.kid, again.public.kid);
+        assert!(matches!(
+            SigningKey::from_secret(&SecretSlice::from(vec![0; 31])),
+            Err(KeyRefused)
+        ));
+        Ok(())
+    }
+
+    /// A1
+    #[test]
+    fn publishes_every_key_that_is_honoured() {
+        let now = Timestamp::from_unix_seconds(1_000);
+        let old = SigningKey::generate(&SystemEntropy).verification_key();
+        let older = SigningKey::generate(&SystemEntropy).verification_key();
+        let old_kid = old.kid.clone();
+        let keys = KeySet::new(SigningKey::generate(&SystemEntropy))
+            .honour(old.until(Timestamp::from_unix_seconds(1_001)))
+            .honour(older.until(now));
+
+        let jwks = keys.jwks(now);
+
+        let kids: Vec<&str> = jwks.keys.iter().map(|key| key.kid.as_str()).collect();
+        assert_eq!(kids, [keys.signing.public.kid.as_str(), old_kid.as_str()]);
+    }
+
+    #[test]
+    fn debug_shows_no_seed() {
+        let key = SigningKey::generate(&SystemEntropy);
+
+        let printed = format!("{key:?}");
+
+        assert!(!printed.contains("seed"), "{printed}");
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+            .collect()
+    }
+}

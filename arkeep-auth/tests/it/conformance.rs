@@ -1,0 +1,29 @@
+use std::sync::Arc;
+
+use arkeep_auth::testing::MemoryStore;
+use arkeep_auth::testing::conformance::{
+    MemoryBackend, revocation_store, session_store, user_store,
+};
+use arkeep_core::StoreError;
+
+fn backend() -> MemoryBackend {
+    MemoryBackend::new(Arc::new(MemoryStore::default()))
+}
+
+/// A6
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_memory_store_keeps_sessions() -> Result<(), StoreError> {
+    session_store::all(&backend()).await
+}
+
+/// A4
+#[tokio::test]
+async fn the_memory_store_keeps_revocations() -> Result<(), StoreError> {
+    revocation_store::all(&backend()).await
+}
+
+/// A4
+#[tokio::test]
+async fn the_memory_store_keeps_users() -> Result<(), StoreError> {
+    user_store::all(&backend()).await
+}

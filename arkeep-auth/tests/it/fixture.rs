@@ -1,0 +1,104 @@
+//! The whole crate on memory stores.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use arkeep_auth::password::{HashCost, HashPool, PasswordError};
+use arkeep_auth::session::{Client, Lifetimes, Login, LoginError, SessionParts, TokenPair};
+use arkeep_auth::testing::MemoryStore;
+use arkeep_auth::token::{AccessToken, AccessTokens, KeySet, SigningKey, TokenConfig};
+use arkeep_auth::{
+    AuthError, Authenticator, Passwords, Principal, RevocationCache, Role, Sessions,
+};
+use arkeep_core::{SecretString, SystemEntropy, Timestamp, UserId};
+
+pub(crate) type TestResult = Result<(), Box<dyn Error>>;
+
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+pub(crate) struct House {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) cache: Arc<RevocationCache>,
+    pub(crate) sessions: Sessions,
+    pub(crate) gate: Authenticator,
+    pub(crate) passwords: Passwords,
+    pub(crate) tokens: Arc<AccessTokens>,
+    pub(crate) client: Client,
+}
+
+impl House {
+    pub(crate) async fn build() -> Result<Self, Box<dyn Error>> {
+        let store = Arc::new(MemoryStore::default());
+        let tokens = Arc::new(tokens());
+        Self::on(store, tokens).await
+    }
+
+    /// Another replica on the same store, with the same keys.
+    pub(crate) async fn on(
+        store: Arc<MemoryStore>,
+        tokens: Arc<AccessTokens>,
+    ) -> Result<Self, Box<dyn Error>> {
+        let cache = Arc::new(RevocationCache::load(Arc::clone(&store) as _).await?);
+        let pool = HashPool::start(2, 16)?;
+        let entropy = Arc::new(SystemEntropy);
+        let passwords = Passwords::new(HashCost::for_testing(), pool, entropy.clone());
+        let sessions = Sessions::new(SessionParts {
+            users: Arc::clone(&store) as _,
+            sessions: Arc::clone(&store) as _,
+            revocations: Arc::clone(&cache) as _,
+            issuer: Arc::clone(&tokens) as _,
+            passwords: passwords.clone(),
+            entropy,
+            lifetimes: Lifetimes::default(),
+        });
+        let gate = Authenticator::new(Arc::clone(&tokens) as _, Arc::clone(&cache) as _);
+        Ok(Self {
+            store,
+            cache,
+            sessions,
+            gate,
+            passwords,
+            tokens,
+            client: Client::default(),
+        })
+    }
+
+    pub(crate) async fn add(&self, email: &str, role: Role) -> Result<UserId, PasswordError> {
+        let user = UserId::mint(noon(), &SystemEntropy);
+        let hash = self.passwords.hash(&SecretString::from(PASSWORD)).await?;
+        self.store.add_user(user, email, Some(hash), role);
+        self.cache.refresh().await.ok();
+        Ok(user)
+    }
+
+    pub(crate) async fn log_in(&self, email: &str) -> Result<TokenPair, LoginError> {
+        self.log_in_with(email, PASSWORD).await
+    }
+
+    pub(crate) async fn log_in_with(
+        &self,
+        email: &str,
+        password: &str,
+    ) -> Result<TokenPair, LoginError> {
+        let login = Login {
+            email,
+            password: &SecretString::from(password),
+            client: &self.client,
+        };
+        self.sessions.log_in(&login, noon()).await
+    }
+
+    pub(crate) async fn who(&self, token: &AccessToken) -> Result<Principal, AuthError> {
+        self.gate.authenticate(token.expose(), noon()).await
+    }
+}
+
+pub(crate) fn tokens() -> AccessTokens {
+    let keys = KeySet::new(SigningKey::generate(&SystemEntropy));
+    let config = TokenConfig::new("https://backup.example", "https://backup.example");
+    AccessTokens::new(config, keys, Arc::new(SystemEntropy))
+}
+
+pub(crate) fn noon() -> Timestamp {
+    Timestamp::from_unix_seconds(1_750_000_000)
+}

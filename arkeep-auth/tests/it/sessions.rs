@@ -1,0 +1,403 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use arkeep_auth::session::{ChangePasswordError, LogOut, LoginError, RefreshError};
+use arkeep_auth::{AuthError, Role};
+use arkeep_core::SecretString;
+
+use crate::fixture::{House, PASSWORD, TestResult, noon};
+
+/// A3
+#[tokio::test]
+async fn logout_kills_both_tokens_whichever_is_shown() -> TestResult {
+    let house = House::build().await?;
+    house.add("ada@example.com", Role::Viewer).await?;
+    for (cookie, bearer) in [(true, false), (false, true), (true, true)] {
+        let pair = house.log_in("ada@example.com").await?;
+        let caller = house.who(&pair.access).await?;
+        let shown = LogOut {
+            refresh: cookie.then_some(&pair.refresh),
+            principal: bearer.then_some(&caller),
+        };
+
+        let ended = house.sessions.log_out(&shown, noon()).await?;
+
+        assert_eq!(ended, [(caller.user(), caller.session())]);
+        assert!(matches!(
+            house.who(&pair.access).await,
+            Err(AuthError::Revoked)
+        ));
+        let refreshed = house
+            .sessions
+            .refresh(&pair.refresh, &house.client, noon())
+            .await;
+        assert!(matches!(refreshed, Err(RefreshError::Refused)));
+    }
+    Ok(())
+}
+
+/// A3
+#[tokio::test]
+async fn logout_also_kills_access_tokens_of_earlier_refreshes() -> TestResult {
+    let house = House::build().await?;
+    house.add("ada@example.com", Role::Viewer).await?;
+    let first = house.log_in("ada@example.com").await?;
+    let second = house
+        .sessions
+        .refresh(&first.refresh, &house.client, noon())
+        .await?;
+
+    let shown = LogOut {
+        refresh: Some(&second.refresh),
+        principal: None,
+    };
+    house.sessions.log_out(&shown, noon()).await?;
+
+    assert!(matches!(
+        house.who(&first.access).await,
+        Err(AuthError::Revoked)
+    ));
+    assert!(matches!(
+        house.who(&second.access).await,
+        Err(AuthError::Revoked)
+    ));
+    Ok(())
+}
+
+/// A3
+#[tokio::test]
+async fn a_logout_outlives_the_process_and_reaches_other_replicas() -> TestResult {
+    let house = House::build().await?;
+    house.add("ada@example.com", Role::Viewer).await?;
+    let other = House::on(Arc::clone(&house.store), Arc::clone(&house.tokens)).await?;
+    let pair = house.log_in("ada@example.com").await?;
+    assert!(other.who(&pair.access).await.is_ok());
+
+    let shown = LogOut {
+        refresh: Some(&pair.refresh),
+        principal: None,
+    };
+    house.sessions.log_out(&shown, noon()).await?;
+    other.cache.refresh().await?;
+    let restarted = House::on(Arc::clone(&house.store), Arc::clone(&house.tokens)).await?;
+
+    assert!(matches!(
+        other.who(&pair.access).await,
+        Err(AuthError::Revoked)
+    ));
+    assert!(matches!(
+        restarted.who(&pair.access).await,
+        Err(AuthError::Revoked)
+    ));
+    Ok(())
+}
+
+/// A4
+#[tokio::test]
+async fn logging_out_everywhere_spares_a_login_right_after() -> TestResult {
+    let house = House::build().await?;
+    let ada = house.add("ada@example.com", Role::Viewer).await?;
+    house.add("bob@example.com", Role::Viewer).await?;
+    let one = house.log_in("ada@example.com").await?;
+    let two = house.log_in("ada@example.com").await?;
+    let bob = house.log_in("bob@example.com").await?;
+
+    house.sessions.log_out_everywhere(ada, noon()).await?;
+    let after = house.log_in("ada@example.com").await?;
+
+    for dead in [&one, &two] {
+        assert!(matches!(
+            house.who(&dead.access).await,
+            Err(AuthError::Revoked)
+        ));
+        let refreshed = house
+            .sessions
+            .refresh(&dead.refresh, &house.client, noon())
+            .await;
+        assert!(matches!(refreshed, Err(RefreshError::Refused)));
+    }
+    assert!(house.who(&after.access).await.is_ok());
+    assert!(house.who(&bob.access).await.is_ok());
+    Ok(())
+}
+
+/// A4
+#[tokio::test]
+async fn a_change_of_role_is_felt_by_the_next_request() -> TestResult {
+    let house = House::build().await?;
+    let ada = house.add("ada@example.com", Role::Admin).await?;
+    let pair = house.log_in("ada@example.com").await?;
+
+    house.store.set_role(ada, Role::Viewer);
+    house.cache.refresh().await?;
+
+    assert!(matches!(
+        house.who(&pair.access).await,
+        Err(AuthError::Revoked)
+    ));
+    let next = house
+        .sessions
+        .refresh(&pair.refresh, &house.client, noon())
+        .await?;
+    assert_eq!(house.who(&next.access).await?.role(), Role::Viewer);
+    Ok(())
+}
+
+/// A4
+#[tokio::test]
+async fn changing_ones_password_keeps_this_session_and_ends_the_others() -> TestResult {
+    let house = House::build().await?;
+    house.add("ada@example.com", Role::Viewer).await?;
+    let here = house.log_in("ada@example.com").await?;
+    let there = house.log_in("ada@example.com").await?;
+    let caller = house.who(&here.access).await?;
+    let (old, new) = (
+        SecretString::from(PASSWORD),
+        SecretString::from("another horse"),
+    );
+
+    let wrong = house
+        .sessions
+        .change_password(&caller, &new, &new, noon())
+        .await;
+    let short = SecretString::from("short");
+    let weak = house
+        .sessions
+        .change_password(&caller, &old, &short, noon())
+        .await;
+    let pair = house
+        .sessions
+        .change_password(&caller, &old, &new, noon())
+        .await?;
+
+    assert!(matches!(
+        wrong,
+        Err(ChangePasswordError::Login(LoginError::Refused))
+    ));
+    assert!(matches!(weak, Err(ChangePasswordError::New(_))));
+    for dead in [&here, &there] {
+        assert!(matches!(
+            house.who(&dead.access).await,
+            Err(AuthError::Revoked)
+        ));
+        let refreshed = house
+            .sessions
+            .refresh(&dead.refresh, &house.client, noon())
+            .await;
+        assert!(matches!(refreshed, Err(RefreshError::Refused)));
+    }
+    assert_eq!(house.who(&pair.access).await?.session(), caller.session());
+    assert!(
+        house
+            .sessions
+            .refresh(&pair.refresh, &house.client, noon())
+            .await
+            .is_ok()
+    );
+    assert!(matches!(
+        house.log_in("ada@example.com").await,
+        Err(LoginError::Refused)
+    ));
+    assert!(
+        house
+            .log_in_with("ada@example.com", "another horse")
+            .await
+            .is_ok()
+    );
+    Ok(())
+}
+
+/// A6
+#[tokio::test]
+async fn reuse_kills_the_family_and_every_access_token() -> TestResult {
+    let house = House::build().await?;
+    let ada = house.add("ada@example.com", Role::Viewer).await?;
+    let stolen = house.log_in("ada@example.com").await?;
+    let elsewhere = house.log_in("ada@example.com").await?;
+    let next = house
+        .sessions
+        .refresh(&stolen.refresh, &house.client, noon())
+        .await?;
+
+    let later = noon().plus(Duration::from_secs(11));
+    let reused = house
+        .sessions
+        .refresh(&stolen.refresh, &house.client, later)
+        .await;
+
+    assert!(matches!(reused, Err(RefreshError::Reused { user, session })
+            if user == ada && session == stolen.session.grant.session));
+    for pair in [&stolen, &next, &elsewhere] {
+        assert!(matches!(
+            house.who(&pair.access).await,
+            Err(AuthError::Revoked)
+        ));
+    }
+    let owner = house
+        .sessions
+        .refresh(&next.refresh, &house.client, later)
+        .await;
+    assert!(matches!(owner, Err(RefreshError::Refused)));
+    let other = house
+        .sessions
+        .refresh(&elsewhere.refresh, &house.client, later)
+        .await?;
+    let caller = house.gate.authenticate(other.access.expose(), later).await;
+    assert!(caller.is_ok());
+    Ok(())
+}
+
+/// A6
+#[tokio::test]
+async fn a_lost_answer_is_given_again() -> TestResult {
+    let house = House::build().await?;
+    house.add("ada@example.com", Role::Viewer).await?;
+    let pair = house.log_in("ada@example.com").await?;
+
+    let lost = house
+        .sessions
+        .refresh(&pair.refresh, &house.client, noon())
+        .await?;
+    let again = house
+        .sessions
+        .refresh(&pair.refresh, &house.client, noon())
+        .await?;
+
+    assert_eq!(lost.refresh.digest(), again.refresh.digest());
+    assert!(house.who(&again.access).await.is_ok());
+    let next = house
+        .sessions
+        .refresh(&again.refresh, &house.client, noon())
+        .await?;
+    assert!(house.who(&next.access).await.is_ok());
+    Ok(())
+}
+
+/// A9
+#[tokio::test]
+async fn unknown_wrong_and_disabled_get_one_answer() -> TestResult {
+    let house = House::build().await?;
+    house.add("ada@example.com", Role::Viewer).await?;
+    let bob = house.add("bob@example.com", Role::Viewer).await?;
+    house.store.set_enabled(bob, false, noon());
+
+    let attempts = [
+        house.log_in("eve@example.com").await,
+        house.log_in_with("ada@example.com", "wrong horse").await,
+        house.log_in("bob@example.com").await,
+        house
+            .log_in_with("ada@example.com", &"x".repeat(2_000))
+            .await,
+    ];
+
+    for attempt in attempts {
+        assert!(matches!(attempt, Err(LoginError::Refused)), "{attempt:?}");
+    }
+    Ok(())
+}
+
+/// A5
+#[tokio::test(start_paused = true)]
+async fn nobody_comes_in_while_the_truth_cannot_be_had() -> TestResult {
+    let house = House::build().await?;
+    house.add("ada@example.com", Role::Viewer).await?;
+    let pair = house.log_in("ada@example.com").await?;
+    house.store.set_broken(true);
+
+    assert!(house.who(&pair.access).await.is_ok(), "the copy is young");
+    tokio::time::advance(Duration::from_millis(1_001)).await;
+
+    assert!(matches!(
+        house.who(&pair.access).await,
+        Err(AuthError::Unavailable(_))
+    ));
+    assert!(house.cache.refresh().await.is_err());
+    assert!(matches!(
+        house.log_in("ada@example.com").await,
+        Err(LoginError::Unavailable(_))
+    ));
+    let restarted = House::on(Arc::clone(&house.store), Arc::clone(&house.tokens)).await;
+    assert!(restarted.is_err(), "no replica starts without it");
+
+    house.store.set_broken(false);
+    assert!(house.who(&pair.access).await.is_ok());
+    Ok(())
+}
+
+/// A4
+#[tokio::test(start_paused = true)]
+async fn an_old_copy_asks_the_store_for_every_request() -> TestResult {
+    let house = House::build().await?;
+    house.add("ada@example.com", Role::Viewer).await?;
+    let other = House::on(Arc::clone(&house.store), Arc::clone(&house.tokens)).await?;
+    let pair = house.log_in("ada@example.com").await?;
+    let shown = LogOut {
+        refresh: Some(&pair.refresh),
+        principal: None,
+    };
+    house.sessions.log_out(&shown, noon()).await?;
+
+    tokio::time::advance(Duration::from_millis(1_001)).await;
+
+    assert!(matches!(
+        other.who(&pair.access).await,
+        Err(AuthError::Revoked)
+    ));
+    Ok(())
+}
+
+/// A4
+#[tokio::test]
+async fn a_newer_epoch_than_the_copys_is_a_question_to_the_store() -> TestResult {
+    let house = House::build().await?;
+    let ada = house.add("ada@example.com", Role::Viewer).await?;
+    let other = House::on(Arc::clone(&house.store), Arc::clone(&house.tokens)).await?;
+
+    house.sessions.log_out_everywhere(ada, noon()).await?;
+    let fresh = house.log_in("ada@example.com").await?;
+
+    assert!(other.who(&fresh.access).await.is_ok());
+    house.sessions.log_out_everywhere(ada, noon()).await?;
+    assert!(matches!(
+        other.who(&fresh.access).await,
+        Err(AuthError::Revoked)
+    ));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_step_up_makes_the_session_fresh_and_keeps_its_cookie() -> TestResult {
+    let house = House::build().await?;
+    house.add("ada@example.com", Role::Viewer).await?;
+    let pair = house.log_in("ada@example.com").await?;
+    let caller = house.who(&pair.access).await?;
+    let five_minutes = Duration::from_secs(300);
+    let later = noon().plus(five_minutes);
+    assert!(caller.is_fresh(five_minutes, noon()));
+    assert!(!caller.is_fresh(five_minutes, later));
+
+    let password = SecretString::from(PASSWORD);
+    let access = house.sessions.step_up(&caller, &password, later).await?;
+
+    let caller = house.gate.authenticate(access.expose(), later).await?;
+    assert!(caller.is_fresh(five_minutes, later));
+    assert!(
+        !caller.is_fresh(five_minutes, noon()),
+        "no proof comes from the future"
+    );
+    let wrong = SecretString::from("wrong horse");
+    let refused = house.sessions.step_up(&caller, &wrong, later).await;
+    assert!(matches!(refused, Err(LoginError::Refused)));
+    let next = house
+        .sessions
+        .refresh(&pair.refresh, &house.client, later)
+        .await?;
+    assert!(
+        house
+            .gate
+            .authenticate(next.access.expose(), later)
+            .await?
+            .is_fresh(five_minutes, later)
+    );
+    Ok(())
+}
