@@ -21,14 +21,16 @@ use crate::{AgentId, JobId, PolicyId, StoreError, Timestamp};
 /// indexed statement each.
 #[async_trait]
 pub trait JobQueue: fmt::Debug + Send + Sync {
-    /// Adds a job, or folds it into one of the same policy and kind that has not begun.
+    /// Adds a job, or folds it into one of the same policy and kind that has not begun, whose
+    /// deadline becomes the later of the two.
     ///
     /// Of many callers with the same policy, kind and `scheduled_for`, one makes a job; the others
-    /// are told [`Enqueued::Known`].
+    /// are told [`Enqueued::Known`]. A job without a policy, or of a kind that does not
+    /// [fold](JobKind::folds), is always made.
     async fn enqueue(&self, job: &NewJob) -> Result<Enqueued, StoreError>;
 
     /// Leases the oldest queued job of the agent until `now + lease`, with a higher fence than any
-    /// holder had before.
+    /// holder had before. A job past its deadline is not leased.
     async fn claim(
         &self,
         agent: AgentId,
@@ -37,6 +39,9 @@ pub trait JobQueue: fmt::Debug + Send + Sync {
     ) -> Result<Option<ClaimedJob>, StoreError>;
 
     /// Applies what an agent says of a job of its own, once for each sequence number.
+    ///
+    /// The last holder is heard also when its lease has run out, as long as no other has the job: it
+    /// has the job again.
     async fn apply(
         &self,
         agent: AgentId,
@@ -44,7 +49,8 @@ pub trait JobQueue: fmt::Debug + Send + Sync {
         now: Timestamp,
     ) -> Result<Applied, StoreError>;
 
-    /// Leases for longer what the agent says it still holds.
+    /// Leases for longer what the agent says it still holds, or again what it lost and no other
+    /// has.
     ///
     /// Returns `false` when the job is another's, has ended, or is held under another fence.
     async fn extend(

@@ -1,10 +1,12 @@
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::policy::HookPhase;
 use crate::snapshot::ResticId;
 use crate::{DestinationId, JobId, Timestamp};
 
-use super::{Fence, Outcome};
+use super::{Fence, Outcome, UnknownWord};
 
 /// Why something ended badly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +123,44 @@ pub enum LogSource {
     /// A hook.
     Hook,
 }
+
+macro_rules! words {
+    ($type:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        impl $type {
+            /// The word that stands for it in JSON and in the database.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(UnknownWord),
+                }
+            }
+        }
+    };
+}
+
+words!(LogLevel {
+    Debug = "debug",
+    Info = "info",
+    Warn = "warn",
+    Error = "error",
+});
+
+words!(LogSource {
+    Agent = "agent",
+    Restic = "restic",
+    Hook = "hook",
+});
 
 /// One line of a job's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

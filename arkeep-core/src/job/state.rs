@@ -209,6 +209,16 @@ impl JobKind {
         Self::Test,
     ];
 
+    /// Whether one job that waits may stand for several requests. A restore or a test is asked for
+    /// with parameters of its own, so each is done.
+    #[must_use]
+    pub const fn folds(self) -> bool {
+        matches!(
+            self,
+            Self::Backup | Self::Verify | Self::Forget | Self::Drill
+        )
+    }
+
     /// The word that stands for it in JSON and in the database.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -1,9 +1,15 @@
-//! For tests: time that is moved, and randomness that repeats.
+//! For tests: time that is moved, randomness that repeats, a job queue in memory, and the suite
+//! that every job queue passes.
+
+pub mod job_queue;
+mod memory_queue;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::{Clock, Entropy, Timestamp};
+
+pub use memory_queue::MemoryQueue;
 
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
