@@ -1,1 +1,26 @@
-//! Private CA, enrolment, and mutually authenticated gRPC between agent and server.
+#![doc = include_str!("../README.md")]
+
+pub mod address;
+#[cfg(feature = "server")]
+pub mod ca;
+mod convert;
+#[cfg(feature = "server")]
+pub mod enrollment;
+#[cfg(feature = "server")]
+pub mod gateway;
+pub mod identity;
+#[cfg(any(feature = "server", feature = "client"))]
+mod pem;
+mod proto;
+#[cfg(feature = "server")]
+pub mod server;
+pub mod session;
+pub mod token;
+pub mod trust;
+pub mod wire;
+
+/// The name that every server's certificate on the agent port carries, whatever its address is.
+///
+/// Agents know a server by its CA, not by its place: it can move, and have several addresses, and
+/// no certificate changes. `.internal` is reserved for private use.
+pub const SERVER_NAME: &str = "agents.arkeep.internal";
