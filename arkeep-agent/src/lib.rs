@@ -1,1 +1,8 @@
-//! The reference agent: restic engine, executor, outbox and connection loop.
+#![doc = include_str!("../README.md")]
+
+pub mod executor;
+mod failpoint;
+mod files;
+pub mod guard;
+pub mod outbox;
+pub mod state;

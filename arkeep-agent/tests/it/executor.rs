@@ -1,0 +1,4 @@
+mod hooks;
+mod order;
+mod recovery;
+mod upkeep;

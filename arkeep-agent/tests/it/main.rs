@@ -1,0 +1,12 @@
+//! The agent's parts together.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on ends, also in what the tests share"
+)]
+
+mod bench;
+mod executor;
+mod outbox;
