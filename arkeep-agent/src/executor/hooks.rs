@@ -15,6 +15,7 @@ use arkeep_hooks::{
 };
 
 use super::run::Run;
+use crate::failpoint;
 
 /// What stands between a hook that the server sent and this machine.
 #[derive(Clone)]
@@ -156,6 +157,7 @@ async fn run_one(run: &Run<'_>, hook: &ApprovedHook, state: &str) -> HookResult 
     };
     let name = hook.spec().name();
     let started_at = run.now();
+    failpoint::hit("hook.before");
     let running = run.tools.hooks.runner.run(hook, &context);
     let report = {
         tokio::pin!(running);
@@ -167,6 +169,7 @@ async fn run_one(run: &Run<'_>, hook: &ApprovedHook, state: &str) -> HookResult 
             }
         }
     };
+    failpoint::hit("hook.after");
     let result = |state, exit_code, output| HookResult {
         name: name.to_owned(),
         phase: to_core(hook.phase()),

@@ -8,5 +8,7 @@
 )]
 
 mod bench;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod executor;
 mod outbox;
