@@ -2,12 +2,14 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretSlice;
-use secrecy::zeroize::Zeroizing;
+
+use crate::crash::crash_point;
+use crate::secret::{ReadSecretError, read_secret};
 
 /// What stands at a path, when it is not a file that can be read.
 #[derive(Debug)]
@@ -68,24 +70,12 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Content, ReadFault> {
     if !metadata.is_file() {
         return Err(ReadFault::NotAFile);
     }
-    // One byte more than allowed, so that a longer file shows; of fixed size, so that a secret is
-    // not left behind by a buffer that grew.
-    let mut buffer = Zeroizing::new(vec![0; limit + 1]);
-    let mut length = 0;
-    while let Some(room) = buffer.get_mut(length..).filter(|room| !room.is_empty()) {
-        match file.read(room) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(ReadFault::Io(error)),
-        }
-    }
-    if length > limit {
-        return Err(ReadFault::TooLong);
-    }
-    let bytes = buffer.get(..length).unwrap_or_default().to_owned();
+    let bytes = read_secret(&mut file, limit).map_err(|error| match error {
+        ReadSecretError::TooLong { .. } => ReadFault::TooLong,
+        ReadSecretError::Io(source) => ReadFault::Io(source),
+    })?;
     Ok(Content {
-        bytes: bytes.into(),
+        bytes,
         mode: metadata.permissions().mode() & 0o7777,
         stamp: Stamp::from(&metadata),
     })
@@ -100,6 +90,7 @@ pub(crate) fn create_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = Temporary::write(path, content)?;
     // A link, unlike a rename, fails when the name is taken.
     fs::hard_link(&temporary.path, path)?;
+    crash_point!("file-linked");
     drop(temporary);
     sync_directory(path)
 }
@@ -108,12 +99,14 @@ pub(crate) fn create_new(path: &Path, content: &[u8]) -> io::Result<()> {
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = Temporary::write(path, content)?;
     fs::rename(&temporary.path, path)?;
+    crash_point!("file-replaced");
     sync_directory(path)
 }
 
 /// Gives a file another name beside it, and makes that survive a power cut.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
+    crash_point!("file-renamed");
     sync_directory(to)
 }
 
@@ -164,8 +157,14 @@ impl Temporary {
             .mode(0o600)
             .open(&path)?;
         let temporary = Self { path };
-        file.write_all(content)?;
+        crash_point!("file-created");
+        let (first, second) = content.split_at(content.len() / 2);
+        file.write_all(first)?;
+        crash_point!("file-half-written");
+        file.write_all(second)?;
+        crash_point!("file-written");
         file.sync_all()?;
+        crash_point!("file-synced");
         Ok(temporary)
     }
 }
@@ -179,7 +178,9 @@ impl Drop for Temporary {
 
 /// Makes a new name in the directory survive a power cut.
 fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(directory(path))?.sync_all()
+    File::open(directory(path))?.sync_all()?;
+    crash_point!("directory-synced");
+    Ok(())
 }
 
 /// The directory of a path, which is the current one when the path is a bare name.

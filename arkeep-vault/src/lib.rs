@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod binding;
+mod crash;
 mod files;
 mod hex;
 mod kek;
@@ -8,6 +9,9 @@ mod provider;
 mod ring;
 mod sealed;
 mod sealer;
+mod secret;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod vault;
 mod xaes;
 
@@ -15,6 +19,8 @@ mod xaes;
 pub mod format {}
 
 pub use binding::Binding;
+#[cfg(feature = "failpoints")]
+pub use crash::CRASH_POINTS;
 pub use kek::{
     KeyEncryptionKey, KeyFileError, KeyValueError, KeyWrapper, PassphraseCost, PassphraseError,
     UnwrapError, WrapError,
@@ -27,4 +33,5 @@ pub use ring::{
 pub use sealed::{KeyId, MAX_SECRET_LEN, ParseError, ParseKeyIdError, Sealed};
 pub use sealer::{OpenError, SealError, Sealer};
 pub use secrecy::{self, ExposeSecret, SecretSlice, SecretString};
-pub use vault::Vault;
+pub use secret::{ReadSecretError, read_secret};
+pub use vault::{ResealError, Vault};

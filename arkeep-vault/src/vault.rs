@@ -43,6 +43,31 @@ impl Vault {
     pub fn shared(keys: Arc<dyn KeyProvider>) -> Self {
         Self { keys }
     }
+
+    /// Seals a secret again with the current key, in its place.
+    ///
+    /// Write the result back only if the row still holds `sealed`; whoever changed the row in the
+    /// meantime has sealed the newer secret, with the current key.
+    ///
+    /// # Errors
+    ///
+    /// [`ResealError`]. The row is best left as it is.
+    pub fn reseal(&self, sealed: &Sealed, binding: &Binding) -> Result<Sealed, ResealError> {
+        Ok(self.seal(&self.open(sealed, binding)?, binding)?)
+    }
+}
+
+/// A secret was not sealed again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResealError {
+    /// It did not open. It cannot be moved to another key.
+    #[error("the secret did not open")]
+    Open(#[from] OpenError),
+
+    /// It opened, and could not be sealed.
+    #[error("the secret was not sealed again")]
+    Seal(#[from] SealError),
 }
 
 impl Sealer for Vault {
@@ -296,6 +321,39 @@ mod tests {
 
             assert!(matches!(opened, Err(OpenError::NotText)));
             assert_eq!(vault.open(&sealed, &here())?.expose_secret(), [b'a', 0xff]);
+            Ok(())
+        }
+    }
+
+    mod reseal {
+        use super::*;
+
+        /// V7
+        #[test]
+        fn moves_a_secret_to_the_current_key() -> TestResult {
+            let mut ring = Keyring::generate(0)?;
+            let sealed = Vault::new(ring.clone()).seal_str(&SecretString::from("x"), &here())?;
+            let new = ring.rotate(1)?;
+            let vault = Vault::new(ring);
+
+            let resealed = vault.reseal(&sealed, &here())?;
+
+            assert_eq!(resealed.key_id(), new);
+            assert_eq!(vault.open_str(&resealed, &here())?.expose_secret(), "x");
+            Ok(())
+        }
+
+        /// V7
+        #[test]
+        fn leaves_alone_what_does_not_open() -> TestResult {
+            let sealed = vault()?.seal_str(&SecretString::from("x"), &here())?;
+
+            let resealed = vault()?.reseal(&sealed, &here());
+
+            assert!(matches!(
+                resealed,
+                Err(ResealError::Open(OpenError::Rejected))
+            ));
             Ok(())
         }
     }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use super::format::RingKey;
 use super::{RingError, RingFile};
+use crate::crash::crash_point;
 use crate::files::{self, Lock};
 use crate::{KeyEncryptionKey, KeyFileError, KeyWrapper};
 
@@ -85,12 +86,15 @@ impl RingFile {
             Err(KeyFileError::Missing { .. }) => KeyEncryptionKey::generate_file(&waiting)?,
             Err(error) => return Err(error.into()),
         };
+        crash_point!("rekey-key-made");
         self.begin_under(&lock, &new)?;
+        crash_point!("rekey-begun");
         files::rename(&waiting, key_file).map_err(|source| RekeyError::Rename {
             from: waiting,
             to: key_file.to_owned(),
             source,
         })?;
+        crash_point!("rekey-renamed");
         let new = KeyEncryptionKey::from_file(key_file)?;
         self.finish_under(&lock, Arc::new(new))?;
         Ok(())

@@ -1,0 +1,7 @@
+//! Nor do bytes.
+
+fn write(_: impl serde::Serialize) {}
+
+fn main() {
+    write(arkeep_vault::SecretSlice::from(vec![1u8]));
+}
