@@ -22,6 +22,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+mod common;
 mod cost;
 mod pool;
 
@@ -95,6 +96,9 @@ pub enum PasswordError {
     /// Ask for a shorter one.
     #[error("the password is longer than 1024 bytes")]
     TooLong,
+    /// Ask for one that is not among the first that anybody would try.
+    #[error("the password is one of the 3,000 commonest")]
+    Common,
     /// The queue is full. Worth a retry after a second.
     #[error("too many passwords are being hashed")]
     Busy,
@@ -107,7 +111,7 @@ impl PasswordError {
     /// Whether another password would do.
     #[must_use]
     pub const fn is_about_the_password(self) -> bool {
-        matches!(self, Self::TooShort | Self::TooLong)
+        matches!(self, Self::TooShort | Self::TooLong | Self::Common)
     }
 }
 
@@ -196,8 +200,10 @@ impl Passwords {
 }
 
 fn acceptable(password: &SecretString) -> Result<(), PasswordError> {
-    match password.expose_secret().len() {
+    let password = password.expose_secret();
+    match password.len() {
         ..MIN_BYTES => Err(PasswordError::TooShort),
+        MIN_BYTES..=MAX_BYTES if common::is_common(password) => Err(PasswordError::Common),
         MIN_BYTES..=MAX_BYTES => Ok(()),
         _ => Err(PasswordError::TooLong),
     }

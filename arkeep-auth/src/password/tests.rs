@@ -66,6 +66,20 @@ async fn is_judged_by_bytes_and_never_cut() -> TestResult {
 
 /// A7
 #[tokio::test]
+async fn what_anybody_would_try_is_refused_when_set_and_checked_when_shown() -> TestResult {
+    let passwords = passwords(HashCost::for_testing())?;
+
+    let refused = passwords.hash(&secret("Password1")).await;
+    let old = passwords.rehash(&secret("password1")).await?;
+    let check = passwords.verify(&secret("password1"), Some(&old)).await?;
+
+    assert_eq!(refused, Err(PasswordError::Common));
+    assert_eq!(check, PasswordCheck::Matches);
+    Ok(())
+}
+
+/// A7
+#[tokio::test]
 async fn a_weaker_hash_is_outdated() -> TestResult {
     let weak = passwords(HashCost::for_testing())?;
     let strong = passwords(HashCost::default())?;

@@ -83,3 +83,41 @@ fn keep_longer(known: &mut u32, until: Timestamp) {
 fn seconds(moment: Timestamp) -> u32 {
     u32::try_from(moment.as_unix_seconds().max(0)).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use arkeep_core::SystemEntropy;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// A14
+    #[test]
+    fn a_revoked_token_takes_at_most_64_bytes() {
+        let mut set = RevocationSet::default();
+        let now = Timestamp::from_unix_seconds(1_750_000_000);
+
+        for name in 0..1_000_000 {
+            let token = TokenId::from_uuid(Uuid::from_u128(name));
+            set.add(&Revocation::token(token, now));
+        }
+
+        // A table of the standard library is full at seven eighths, and keeps one byte beside
+        // each place.
+        let places = set.tokens.capacity() * 8 / 7;
+        let bytes = places * (size_of::<(TokenId, u32)>() + 1);
+        assert!(bytes / set.tokens.len() <= 64, "{bytes} bytes");
+    }
+
+    #[test]
+    fn nothing_is_forgotten_within_its_last_second() {
+        let mut set = RevocationSet::default();
+        let until = Timestamp::from_unix_millis(1_500);
+        let token = TokenId::mint(until, &SystemEntropy);
+        set.add(&Revocation::Token { token, until });
+
+        assert_eq!(set.prune(Timestamp::from_unix_millis(1_500)), 0);
+        assert_eq!(set.prune(Timestamp::from_unix_millis(1_999)), 0);
+        assert_eq!(set.prune(Timestamp::from_unix_millis(2_000)), 1);
+    }
+}
