@@ -22,8 +22,9 @@ pub mod keys;
 pub mod logs;
 pub mod page;
 pub mod policies;
-//pub mod sealed;
+pub mod sealed;
 pub mod snapshots;
+pub mod sqlite;
 pub mod users;
 mod write;
 
@@ -36,5 +37,5 @@ pub use logs::JobLogStore;
 pub use page::{Cursor, Listed, Page};
 pub use policies::PolicyStore;
 pub use snapshots::SnapshotStore;
-pub use users::UserStore;
+pub use users::UserDirectory;
 pub use write::{Refusal, SecretChange, WriteError};

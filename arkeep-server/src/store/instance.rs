@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 /// Knows whether the server has been set up.
 ///
-/// The first administrator is made by [`UserStore::set_up`](super::UserStore::set_up), in the same
+/// The first administrator is made by [`UserDirectory::set_up`](super::UserDirectory::set_up), in the same
 /// transaction that spends the setup token.
 #[async_trait]
 pub trait InstanceStore: fmt::Debug + Send + Sync {

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use arkeep_core::job::{
-    DestinationResult, HookResult, JobError, JobKind, JobSource, JobState, Outcome,
+    DestinationResult, Fence, HookResult, JobError, JobKind, JobSource, JobState, Outcome,
 };
-use arkeep_core::{AgentId, JobId, PolicyId, StoreError, Timestamp};
+use arkeep_core::{AgentId, DestinationId, JobId, PolicyId, StoreError, Timestamp};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,24 @@ pub trait JobStore: fmt::Debug + Send + Sync {
 
     /// Jobs that an agent holds: leased or running.
     async fn held(&self, agent: AgentId) -> Result<Vec<Job>, StoreError>;
+
+    /// Notes which destinations the holder of this fence was sent to, before it is sent. What it
+    /// reports is judged by them. Returns `false` when the job is not leased under this fence.
+    async fn note_assignment(
+        &self,
+        job: JobId,
+        fence: Fence,
+        destinations: &[DestinationId],
+    ) -> Result<bool, StoreError>;
+
+    /// Ends the job of this policy and kind that waits for its agent, if there is one, because its
+    /// time has passed. Returns it.
+    async fn miss(
+        &self,
+        policy: PolicyId,
+        kind: JobKind,
+        now: Timestamp,
+    ) -> Result<Option<JobId>, StoreError>;
 
     /// How many jobs there are in each state that is not terminal.
     async fn pending(&self) -> Result<Vec<(JobState, u64)>, StoreError>;
@@ -62,7 +80,9 @@ pub struct Job {
     /// Counts from 1; 0 before it was first given to its agent.
     pub attempt: u32,
     /// The holder that is heard; 0 before it was first given to its agent.
-    pub fence: u64,
+    pub fence: Fence,
+    /// The destinations that its holder was sent to.
+    pub assigned: Vec<DestinationId>,
     /// How many other requests it stands for.
     pub folded: u32,
     /// Who wanted it.
@@ -92,6 +112,8 @@ pub struct Job {
 pub struct LateResult {
     /// Which attempt it was.
     pub attempt: u32,
+    /// The report's number within the attempt.
+    pub sequence: u64,
     /// What the agent says came of it.
     pub outcome: Outcome,
     /// When the agent says it ended.

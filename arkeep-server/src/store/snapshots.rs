@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use arkeep_core::repository::RelativePath;
 use arkeep_core::snapshot::ResticId;
 use arkeep_core::{AgentId, DestinationId, JobId, PolicyId, SnapshotId, StoreError, Timestamp};
 use async_trait::async_trait;
@@ -59,6 +60,8 @@ pub struct Snapshot {
     pub agent: AgentId,
     /// Where it lies.
     pub destination: DestinationId,
+    /// The repository's path below the destination's place, as it was when the snapshot was taken.
+    pub path: RelativePath,
     /// The job that took it, while that is remembered.
     pub job: Option<JobId>,
     /// When it was taken.

@@ -1,24 +1,26 @@
 //! People who log in.
 
 use std::fmt;
-use std::str::FromStr;
 
+use arkeep_auth::{Epoch, PasswordHash, Role};
 use arkeep_core::{StoreError, Timestamp, UserId};
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
 use super::{Listed, Page, WriteError};
 
-/// Keeps users.
+/// Keeps users, as an administrator sees them.
+///
+/// How a password is checked and changed by its owner is `arkeep_auth::UserStore`, which the same
+/// stores implement.
 ///
 /// # Security
 ///
 /// Each user has an `epoch`, a number that only grows; an access token that was issued under a
-/// lower one is refused. Whatever must end a user's sessions (another role, another password, being
+/// lower one is refused. Whatever takes something from a user (another role, another password, being
 /// disabled or removed) raises it in the same transaction, here and not in the caller, so that no
-/// change can forget to.
+/// change can forget to. Another password and being disabled also end the user's sessions.
 #[async_trait]
-pub trait UserStore: fmt::Debug + Send + Sync {
+pub trait UserDirectory: fmt::Debug + Send + Sync {
     /// Makes the first user, spending the setup token of this SHA-256 digest.
     ///
     /// Of any number of callers, one is [`SetUp::Done`].
@@ -44,18 +46,8 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     /// Removes a user with all sessions. Refuses to remove the last active administrator.
     async fn delete(&self, id: UserId, version: Option<u64>) -> Result<(), WriteError>;
 
-    /// Ends everything that was issued to the user up to now. Returns the new epoch, or nothing
-    /// when there is no such user.
-    async fn raise_epoch(&self, id: UserId) -> Result<Option<u64>, StoreError>;
-
-    /// Notes a login, and puts a stronger hash of the same password in place of the one that was
-    /// checked, if that is still there. Neither changes the epoch.
-    async fn logged_in(
-        &self,
-        id: UserId,
-        rehashed: Option<&Rehash>,
-        now: Timestamp,
-    ) -> Result<(), StoreError>;
+    /// Notes a login. The version and the epoch stay.
+    async fn logged_in(&self, id: UserId, now: Timestamp) -> Result<(), StoreError>;
 }
 
 /// A user to be.
@@ -93,7 +85,7 @@ pub struct User {
     /// A PHC string.
     pub password_hash: Option<PasswordHash>,
     /// Tokens of lower epochs are refused.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// When the user last logged in.
     pub last_login_at: Option<Timestamp>,
     /// When the user was made.
@@ -123,25 +115,6 @@ pub struct UserEdit {
     pub at: Timestamp,
 }
 
-/// A stronger hash of an unchanged password.
-#[derive(Debug, Clone)]
-pub struct Rehash {
-    /// The hash that was checked.
-    pub from: PasswordHash,
-    /// The hash to keep.
-    pub to: PasswordHash,
-}
-
-/// What is stored in place of a password. `Debug` does not show it: a hash can be guessed against.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PasswordHash(pub String);
-
-impl fmt::Debug for PasswordHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PasswordHash([REDACTED])")
-    }
-}
-
 /// What became of an attempt to set the server up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetUp {
@@ -151,42 +124,4 @@ pub enum SetUp {
     WrongToken,
     /// Somebody else was first.
     AlreadyDone,
-}
-
-/// What a user may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Looks.
-    Viewer,
-    /// Runs, cancels, restores, edits policies.
-    Operator,
-    /// Everything.
-    Admin,
-}
-
-impl Role {
-    /// Every role, each allowing more than the one before.
-    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
-
-    /// The word that stands for it in JSON and in the database.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl FromStr for Role {
-    type Err = arkeep_core::job::UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|role| role.as_str() == text)
-            .ok_or(arkeep_core::job::UnknownWord)
-    }
 }

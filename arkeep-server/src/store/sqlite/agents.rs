@@ -1,0 +1,175 @@
+use arkeep_core::{AgentId, StoreError, Timestamp};
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Sqlite, Transaction};
+
+use super::SqliteStore;
+use super::columns::{
+    Columns as _, below, bound, corrupt, failed, one_more, signed, taken, to_json,
+};
+use super::destinations::absent_or_stale;
+use crate::store::agents::{
+    Agent, AgentCertificate, AgentEdit, AgentFacts, AgentStanding, AgentStore, NewAgent,
+    NewJoinToken,
+};
+use crate::store::{Listed, Page, Refusal, WriteError};
+
+#[async_trait]
+impl AgentStore for SqliteStore {
+    async fn create(&self, new: &NewAgent, token: &NewJoinToken) -> Result<Agent, WriteError> {
+        let mut transaction = self.begin().await?;
+        let row = sqlx::query(
+            "INSERT INTO agents (id, name, labels, created_at) VALUES ($1, $2, $3, $4) \
+             RETURNING *",
+        )
+        .bind(new.id.to_string())
+        .bind(&new.name)
+        .bind(to_json(&new.labels)?)
+        .bind(new.created_at.as_unix_millis())
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(taken("name"))?;
+        insert_token(&mut transaction, new.id, token).await?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(agent(&row)?)
+    }
+
+    async fn find(&self, id: AgentId) -> Result<Option<Agent>, StoreError> {
+        sqlx::query("SELECT * FROM agents WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&self.reader)
+            .await
+            .map_err(failed)?
+            .map(|row| agent(&row))
+            .transpose()
+    }
+
+    async fn list(&self, page: &Page) -> Result<Listed<Agent>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM agents WHERE id < $1 ORDER BY id DESC LIMIT $2")
+            .bind(below(page))
+            .bind(one_more(page))
+            .fetch_all(&self.reader)
+            .await
+            .map_err(failed)?;
+        let found = rows.iter().map(agent).collect::<Result<_, _>>()?;
+        Ok(Listed::cut(found, page, |one: &Agent| one.id.as_uuid()))
+    }
+
+    async fn update(&self, edit: &AgentEdit) -> Result<Agent, WriteError> {
+        let mut transaction = self.begin().await?;
+        let row = sqlx::query(
+            "UPDATE agents SET version = version + 1, name = $3, labels = $4 \
+             WHERE id = $1 AND version = $2 RETURNING *",
+        )
+        .bind(edit.id.to_string())
+        .bind(signed(edit.version))
+        .bind(&edit.name)
+        .bind(to_json(&edit.labels)?)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(taken("name"))?;
+        let Some(row) = row else {
+            let id = edit.id.to_string();
+            return Err(absent_or_stale(&mut transaction, "agents", &id)
+                .await?
+                .into());
+        };
+        transaction.commit().await.map_err(failed)?;
+        Ok(agent(&row)?)
+    }
+
+    async fn delete(&self, id: AgentId, version: Option<u64>) -> Result<(), WriteError> {
+        let mut transaction = self.begin().await?;
+        let removed =
+            sqlx::query("DELETE FROM agents WHERE id = $1 AND ($2 IS NULL OR version = $2)")
+                .bind(id.to_string())
+                .bind(version.map(signed))
+                .execute(&mut *transaction)
+                .await
+                .map_err(bound(Refusal::InUse { by: "policies" }))?;
+        if removed.rows_affected() == 0 {
+            let refusal = absent_or_stale(&mut transaction, "agents", &id.to_string()).await?;
+            return Err(refusal.into());
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(())
+    }
+
+    async fn offer(&self, agent: AgentId, token: &NewJoinToken) -> Result<(), WriteError> {
+        let mut transaction = self.begin().await?;
+        sqlx::query("DELETE FROM join_tokens WHERE agent_id = $1 AND redeemed_at IS NULL")
+            .bind(agent.to_string())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        insert_token(&mut transaction, agent, token).await?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(())
+    }
+
+    async fn heard(
+        &self,
+        id: AgentId,
+        facts: Option<&AgentFacts>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let facts = facts.map(to_json).transpose()?;
+        sqlx::query(
+            "UPDATE agents SET last_seen_at = max(coalesce(last_seen_at, $2), $2), \
+             facts = coalesce($3, facts) WHERE id = $1",
+        )
+        .bind(id.to_string())
+        .bind(now.as_unix_millis())
+        .bind(facts)
+        .execute(&self.writer)
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+}
+
+async fn insert_token(
+    transaction: &mut Transaction<'_, Sqlite>,
+    agent: AgentId,
+    token: &NewJoinToken,
+) -> Result<(), WriteError> {
+    sqlx::query(
+        "INSERT INTO join_tokens (id, agent_id, secret_digest, created_at, expires_at) \
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(token.id.as_hyphenated().to_string())
+    .bind(agent.to_string())
+    .bind(token.secret_digest.as_slice())
+    .bind(token.created_at.as_unix_millis())
+    .bind(token.expires_at.as_unix_millis())
+    .execute(&mut **transaction)
+    .await
+    .map_err(bound(Refusal::NotFound))?;
+    Ok(())
+}
+
+pub(super) fn standing(row: &SqliteRow) -> Result<AgentStanding, StoreError> {
+    let word = row.text("standing")?;
+    AgentStanding::ALL
+        .into_iter()
+        .find(|standing| standing.as_str() == word)
+        .ok_or_else(|| corrupt("standing"))
+}
+
+fn agent(row: &SqliteRow) -> Result<Agent, StoreError> {
+    let serial = row.text_if("certificate_serial")?;
+    let until = row.time_if("certificate_until")?;
+    Ok(Agent {
+        id: row.word("id")?,
+        version: row.count("version")?,
+        name: row.text("name")?,
+        labels: row.json("labels")?,
+        standing: standing(row)?,
+        facts: row.json("facts")?,
+        last_seen_at: row.time_if("last_seen_at")?,
+        certificate: serial
+            .zip(until)
+            .map(|(serial, not_after)| AgentCertificate { serial, not_after }),
+        created_at: row.time("created_at")?,
+    })
+}

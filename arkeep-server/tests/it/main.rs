@@ -1,0 +1,4 @@
+//! The server, from outside.
+
+#[cfg(feature = "store")]
+mod store;

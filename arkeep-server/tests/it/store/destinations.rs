@@ -1,0 +1,130 @@
+use arkeep_core::{DestinationId, SystemEntropy};
+use arkeep_server::store::destinations::{
+    Destination, DestinationEdit, DestinationStore, NewDestination,
+};
+use arkeep_server::store::{Refusal, SecretChange};
+
+use super::users::assert_refused;
+use super::{NOON, Sandbox, Tested, after, local};
+
+#[tokio::test]
+async fn are_found_as_they_were_made() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let new = NewDestination {
+        id: DestinationId::mint(NOON, &SystemEntropy),
+        name: "nas".to_owned(),
+        location: local("/mnt/nas"),
+        credentials: Some(b"sealed".to_vec()),
+        enabled: false,
+        created_at: NOON,
+    };
+
+    let made = DestinationStore::create(&sandbox.store, &new).await?;
+
+    let expected = Destination {
+        id: new.id,
+        version: 1,
+        name: "nas".to_owned(),
+        location: local("/mnt/nas"),
+        credentials: Some(b"sealed".to_vec()),
+        credentials_updated_at: Some(NOON),
+        enabled: false,
+        created_at: NOON,
+        updated_at: NOON,
+    };
+    assert_eq!(made, expected);
+    let found = DestinationStore::find(&sandbox.store, new.id).await?;
+    assert_eq!(found, Some(expected));
+    Ok(())
+}
+
+#[tokio::test]
+async fn credentials_stay_unless_they_are_set_or_cleared() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let mut made = sandbox.destination().await;
+
+    for (second, change, expected) in [
+        (1, SecretChange::Keep, (None, None)),
+        (
+            2,
+            SecretChange::Set(b"one".to_vec()),
+            (Some(b"one".to_vec()), Some(after(2))),
+        ),
+        (
+            3,
+            SecretChange::Keep,
+            (Some(b"one".to_vec()), Some(after(2))),
+        ),
+        (4, SecretChange::Clear, (None, Some(after(4)))),
+    ] {
+        let edit = DestinationEdit {
+            credentials: change,
+            at: after(second),
+            ..edit(&made)
+        };
+        made = DestinationStore::update(&sandbox.store, &edit).await?;
+
+        assert_eq!(
+            (made.credentials.clone(), made.credentials_updated_at),
+            expected
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_write_from_an_old_version_is_refused() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let made = sandbox.destination().await;
+    DestinationStore::update(&sandbox.store, &edit(&made)).await?;
+
+    let late = DestinationStore::update(&sandbox.store, &edit(&made)).await;
+    assert_refused(late, Refusal::Stale);
+    let removed = DestinationStore::delete(&sandbox.store, made.id, Some(1)).await;
+    assert_refused(removed, Refusal::Stale);
+    DestinationStore::delete(&sandbox.store, made.id, Some(2)).await?;
+    let gone = DestinationStore::update(&sandbox.store, &edit(&made)).await;
+    assert_refused(gone, Refusal::NotFound);
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_two_have_one_name() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let first = sandbox.destination().await;
+    let second = sandbox.destination().await;
+
+    let renamed = DestinationEdit {
+        name: first.name.to_uppercase(),
+        ..edit(&second)
+    };
+
+    let answer = DestinationStore::update(&sandbox.store, &renamed).await;
+    assert_refused(answer, Refusal::Taken { field: "name" });
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_that_a_policy_names_stays() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await;
+    let destination = sandbox.destination().await;
+    sandbox.policy(agent.id, &[destination.id]).await;
+
+    let removed = DestinationStore::delete(&sandbox.store, destination.id, None).await;
+
+    assert_refused(removed, Refusal::InUse { by: "policies" });
+    Ok(())
+}
+
+fn edit(destination: &Destination) -> DestinationEdit {
+    DestinationEdit {
+        id: destination.id,
+        version: destination.version,
+        name: destination.name.clone(),
+        location: destination.location.clone(),
+        credentials: SecretChange::Keep,
+        enabled: destination.enabled,
+        at: after(1),
+    }
+}

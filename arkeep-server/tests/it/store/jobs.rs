@@ -1,0 +1,275 @@
+use std::time::Duration;
+
+use arkeep_core::job::{
+    DestinationResult, JobError, JobKind, JobReport, JobSource, JobState, Outcome, ReportBody,
+};
+use arkeep_core::queue::{JobQueue, NewJob};
+use arkeep_core::{AgentId, DestinationId, JobId, PolicyId, StoreError, SystemEntropy};
+use arkeep_server::store::Page;
+use arkeep_server::store::jobs::{JobFilter, JobStore};
+
+use super::{NOON, Sandbox, Tested, after};
+
+#[tokio::test]
+async fn show_what_their_agent_reported() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let id = enqueue(&sandbox, agent, None, 1).await?;
+    let error = JobError {
+        code: "wrong_password".to_owned(),
+        detail: "the repository has another password".to_owned(),
+    };
+    let result = result(Outcome::Failed, Some(error.clone()));
+    let claimed = claim(&sandbox, agent).await?.ok_or("nothing to claim")?;
+
+    for (sequence, body) in [
+        (1, ReportBody::Started),
+        (
+            2,
+            ReportBody::Finished {
+                outcome: Outcome::Failed,
+                error: Some(error.clone()),
+                results: vec![result.clone()],
+                hooks: Vec::new(),
+            },
+        ),
+    ] {
+        let report = JobReport {
+            job: id,
+            attempt: claimed.attempt,
+            fence: claimed.fence,
+            sequence,
+            at: after(sequence),
+            body,
+        };
+        sandbox.store.apply(agent, &report, after(9)).await?;
+    }
+
+    let job = JobStore::find(&sandbox.store, id).await?.ok_or("gone")?;
+    assert_eq!(job.state, JobState::Failed);
+    assert_eq!((job.attempt, job.fence), (1, claimed.fence));
+    assert_eq!(
+        (job.started_at, job.ended_at),
+        (Some(after(1)), Some(after(2)))
+    );
+    assert_eq!(job.error, Some(error));
+    assert_eq!(job.results, [result]);
+    assert_eq!(job.late_result, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn keep_what_came_too_late_beside_what_was_said_before() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let id = enqueue(&sandbox, agent, None, 1).await?;
+    let claimed = claim(&sandbox, agent).await?.ok_or("nothing to claim")?;
+    sandbox.store.cancel(id, after(1)).await?;
+    let report = JobReport {
+        job: id,
+        attempt: claimed.attempt,
+        fence: claimed.fence,
+        sequence: 2,
+        at: after(2),
+        body: ReportBody::Finished {
+            outcome: Outcome::Succeeded,
+            error: None,
+            results: vec![result(Outcome::Succeeded, None)],
+            hooks: Vec::new(),
+        },
+    };
+
+    sandbox.store.apply(agent, &report, after(3)).await?;
+
+    let job = JobStore::find(&sandbox.store, id).await?.ok_or("gone")?;
+    assert_eq!((job.state, job.results.len()), (JobState::Cancelled, 0));
+    let late = job.late_result.ok_or("nothing was kept")?;
+    assert_eq!(late.outcome, Outcome::Succeeded);
+    assert_eq!(late.results, [result(Outcome::Succeeded, None)]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn are_listed_newest_first_by_what_they_are() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let (mine, other) = (sandbox.agent().await.id, sandbox.agent().await.id);
+    let policy = sandbox.policy(mine, &[]).await.id;
+    let first = enqueue(&sandbox, mine, Some(policy), 1).await?;
+    let second = enqueue(&sandbox, other, None, 2).await?;
+    let third = enqueue(&sandbox, mine, None, 3).await?;
+    sandbox.store.cancel(third, NOON).await?;
+
+    let any = JobFilter::default();
+    for (filter, expected) in [
+        (any.clone(), vec![third, second, first]),
+        (
+            JobFilter {
+                agent: Some(mine),
+                ..any.clone()
+            },
+            vec![third, first],
+        ),
+        (
+            JobFilter {
+                policy: Some(policy),
+                ..any.clone()
+            },
+            vec![first],
+        ),
+        (
+            JobFilter {
+                state: Some(JobState::Queued),
+                ..any.clone()
+            },
+            vec![second, first],
+        ),
+        (
+            JobFilter {
+                kind: Some(JobKind::Test),
+                ..any.clone()
+            },
+            vec![],
+        ),
+        (
+            JobFilter {
+                since: Some(after(2)),
+                ..any.clone()
+            },
+            vec![third, second],
+        ),
+    ] {
+        let listed = JobStore::list(&sandbox.store, &filter, &Page::default()).await?;
+        let ids: Vec<_> = listed.items.iter().map(|job| job.id).collect();
+        assert_eq!(ids, expected, "{filter:?}");
+    }
+    Ok(())
+}
+
+/// S4
+#[tokio::test]
+async fn remember_where_their_holder_was_sent() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let id = enqueue(&sandbox, agent, None, 1).await?;
+    let destination = DestinationId::mint(NOON, &SystemEntropy);
+    let note = |fence| {
+        let store = sandbox.store.clone();
+        async move { store.note_assignment(id, fence, &[destination]).await }
+    };
+    assert!(!note(arkeep_core::job::Fence(0)).await?);
+    let first = claim(&sandbox, agent).await?.ok_or("nothing to claim")?;
+
+    assert!(note(first.fence).await?);
+    let job = JobStore::find(&sandbox.store, id).await?.ok_or("gone")?;
+    assert_eq!(job.assigned, [destination]);
+
+    sandbox.store.reclaim(after(60)).await?;
+    let second = claim(&sandbox, agent).await?.ok_or("nothing to claim")?;
+    assert!(!note(first.fence).await?);
+    assert!(note(second.fence).await?);
+    Ok(())
+}
+
+/// S3
+#[tokio::test]
+async fn count_the_ticks_that_were_folded() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let policy = sandbox.policy(agent, &[]).await.id;
+    let id = enqueue(&sandbox, agent, Some(policy), 1).await?;
+    for second in 2..=4 {
+        enqueue(&sandbox, agent, Some(policy), second).await?;
+        enqueue(&sandbox, agent, Some(policy), second).await?;
+    }
+
+    let job = JobStore::find(&sandbox.store, id).await?.ok_or("gone")?;
+
+    assert_eq!(job.folded, 3);
+    Ok(())
+}
+
+/// S3
+#[tokio::test]
+async fn one_that_waits_can_be_missed_and_one_that_runs_cannot() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let policy = sandbox.policy(agent, &[]).await.id;
+    let id = enqueue(&sandbox, agent, Some(policy), 1).await?;
+
+    let missed = sandbox
+        .store
+        .miss(policy, JobKind::Backup, after(9))
+        .await?;
+    assert_eq!(missed, Some(id));
+    let job = JobStore::find(&sandbox.store, id).await?.ok_or("gone")?;
+    assert_eq!(job.state, JobState::Missed);
+
+    enqueue(&sandbox, agent, Some(policy), 2).await?;
+    claim(&sandbox, agent).await?;
+    let missed = sandbox
+        .store
+        .miss(policy, JobKind::Backup, after(9))
+        .await?;
+    assert_eq!(missed, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn those_that_an_agent_holds_are_found() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let held = enqueue(&sandbox, agent, None, 1).await?;
+    enqueue(&sandbox, agent, None, 2).await?;
+    claim(&sandbox, agent).await?;
+
+    let found = sandbox.store.held(agent).await?;
+
+    assert_eq!(found.iter().map(|job| job.id).collect::<Vec<_>>(), [held]);
+    let pending = sandbox.store.pending().await?;
+    assert_eq!(pending, [(JobState::Leased, 1), (JobState::Queued, 1)]);
+    Ok(())
+}
+
+async fn enqueue(
+    sandbox: &Sandbox,
+    agent: AgentId,
+    policy: Option<PolicyId>,
+    second: u64,
+) -> Result<JobId, StoreError> {
+    let job = NewJob {
+        id: JobId::mint(after(second), &SystemEntropy),
+        kind: JobKind::Backup,
+        agent,
+        policy,
+        scheduled_for: after(second),
+        deadline: None,
+        source: JobSource::Schedule,
+        parameters: "{}".to_owned(),
+        created_at: after(second),
+    };
+    Ok(sandbox.store.enqueue(&job).await?.job())
+}
+
+async fn claim(
+    sandbox: &Sandbox,
+    agent: AgentId,
+) -> Result<Option<arkeep_core::queue::ClaimedJob>, StoreError> {
+    let lease = Duration::from_secs(60);
+    JobQueue::claim(&sandbox.store, agent, lease, NOON).await
+}
+
+fn result(state: Outcome, error: Option<JobError>) -> DestinationResult {
+    DestinationResult {
+        destination_id: DestinationId::from_uuid(uuid::Uuid::from_u128(5)),
+        state,
+        snapshot_id: None,
+        bytes_processed: 1,
+        bytes_added: 2,
+        files_new: 3,
+        files_changed: 4,
+        files_unmodified: 5,
+        started_at: NOON,
+        ended_at: NOON,
+        error,
+    }
+}

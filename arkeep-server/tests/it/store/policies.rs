@@ -1,0 +1,197 @@
+use arkeep_core::job::{JobKind, JobSource, JobState};
+use arkeep_core::policy::Retention;
+use arkeep_core::queue::{JobQueue, NewJob};
+use arkeep_core::{AgentId, DestinationId, JobId, SystemEntropy};
+use arkeep_server::store::policies::{
+    NewPolicy, Policy, PolicyDestination, PolicyEdit, PolicyStore,
+};
+use arkeep_server::store::{JobStore, Page, Refusal};
+
+use super::users::assert_refused;
+use super::{NOON, Sandbox, Tested, after, new_policy};
+
+#[tokio::test]
+async fn are_found_as_they_were_made() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let far = sandbox.destination().await.id;
+    let near = sandbox.destination().await.id;
+    let mut new = new_policy(agent, &[far, near]);
+    new.destinations[0].retention = Some(Retention {
+        keep_last: Some(3),
+        ..Retention::default()
+    });
+
+    let made = PolicyStore::create(&sandbox.store, &new).await?;
+
+    assert_eq!(made.destinations, new.destinations);
+    assert_eq!(made.settings, new.settings);
+    assert_eq!(made.repository_password, new.repository_password);
+    assert_eq!(
+        PolicyStore::find(&sandbox.store, new.id).await?,
+        Some(made.clone())
+    );
+    let of_agent = PolicyStore::list(&sandbox.store, Some(agent), &Page::default()).await?;
+    assert_eq!(of_agent.items, [made]);
+    let other = sandbox.agent().await.id;
+    let of_other = PolicyStore::list(&sandbox.store, Some(other), &Page::default()).await?;
+    assert_eq!(of_other.items, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn name_what_is_there() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let nobody = AgentId::mint(NOON, &SystemEntropy);
+    let nowhere = DestinationId::mint(NOON, &SystemEntropy);
+
+    let answer = PolicyStore::create(&sandbox.store, &new_policy(nobody, &[])).await;
+    assert_refused(answer, Refusal::Dangling { field: "agent_id" });
+    let answer = PolicyStore::create(&sandbox.store, &new_policy(agent, &[nowhere])).await;
+    assert_refused(
+        answer,
+        Refusal::Dangling {
+            field: "destinations",
+        },
+    );
+    let all = PolicyStore::list(&sandbox.store, None, &Page::default()).await?;
+    assert_eq!(all.items, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn name_no_destination_twice() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let destination = sandbox.destination().await.id;
+    let new = NewPolicy {
+        ..new_policy(agent, &[destination, destination])
+    };
+
+    let answer = PolicyStore::create(&sandbox.store, &new).await;
+
+    assert_refused(
+        answer,
+        Refusal::Taken {
+            field: "destinations",
+        },
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn change_as_a_whole_or_not_at_all() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let first = sandbox.destination().await.id;
+    let second = sandbox.destination().await.id;
+    let made = sandbox.policy(agent, &[first]).await;
+
+    let broken = PolicyEdit {
+        name: "other".to_owned(),
+        destinations: vec![pair(DestinationId::mint(NOON, &SystemEntropy))],
+        ..edit(&made)
+    };
+    assert!(PolicyStore::update(&sandbox.store, &broken).await.is_err());
+    let found = PolicyStore::find(&sandbox.store, made.id).await?;
+    assert_eq!(found, Some(made.clone()));
+
+    let whole = PolicyEdit {
+        destinations: vec![pair(second)],
+        repository_password: Some(b"other".to_vec()),
+        ..edit(&made)
+    };
+    let changed = PolicyStore::update(&sandbox.store, &whole).await?;
+    assert_eq!(changed.destinations, [pair(second)]);
+    assert_eq!(changed.repository_password, b"other");
+    assert_eq!(changed.version, 2);
+    let late = PolicyStore::update(&sandbox.store, &whole).await;
+    assert_refused(late, Refusal::Stale);
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_that_goes_takes_its_waiting_jobs_along() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let policy = sandbox.policy(agent, &[]).await;
+    let job = enqueue(&sandbox, &policy).await?;
+
+    PolicyStore::delete(&sandbox.store, policy.id, None, after(9)).await?;
+
+    let job = JobStore::find(&sandbox.store, job).await?.ok_or("gone")?;
+    assert_eq!(
+        (job.state, job.ended_at),
+        (JobState::Cancelled, Some(after(9)))
+    );
+    assert_eq!(PolicyStore::find(&sandbox.store, policy.id).await?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_whose_job_is_with_an_agent_stays() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let policy = sandbox.policy(agent, &[]).await;
+    enqueue(&sandbox, &policy).await?;
+    let lease = std::time::Duration::from_secs(60);
+    JobQueue::claim(&sandbox.store, agent, lease, NOON).await?;
+
+    let removed = PolicyStore::delete(&sandbox.store, policy.id, None, NOON).await;
+
+    assert_refused(removed, Refusal::InUse { by: "running jobs" });
+    Ok(())
+}
+
+#[tokio::test]
+async fn those_that_share_a_repository_are_found() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let destination = sandbox.destination().await.id;
+    let policy = sandbox.policy(agent, &[destination]).await;
+    let path = &policy.destinations[0].path;
+
+    let sharing = PolicyStore::sharing(&sandbox.store, destination, path).await?;
+    assert_eq!(sharing, std::slice::from_ref(&policy));
+    let other = "elsewhere".parse()?;
+    let sharing = PolicyStore::sharing(&sandbox.store, destination, &other).await?;
+    assert_eq!(sharing, []);
+    Ok(())
+}
+
+async fn enqueue(sandbox: &Sandbox, policy: &Policy) -> Result<JobId, arkeep_core::StoreError> {
+    let job = NewJob {
+        id: JobId::mint(NOON, &SystemEntropy),
+        kind: JobKind::Backup,
+        agent: policy.agent,
+        policy: Some(policy.id),
+        scheduled_for: NOON,
+        deadline: None,
+        source: JobSource::Manual,
+        parameters: "{}".to_owned(),
+        created_at: NOON,
+    };
+    Ok(sandbox.store.enqueue(&job).await?.job())
+}
+
+fn pair(destination_id: DestinationId) -> PolicyDestination {
+    PolicyDestination {
+        destination_id,
+        path: arkeep_core::repository::RelativePath::default(),
+        retention: None,
+    }
+}
+
+fn edit(policy: &Policy) -> PolicyEdit {
+    PolicyEdit {
+        id: policy.id,
+        version: policy.version,
+        name: policy.name.clone(),
+        enabled: policy.enabled,
+        destinations: policy.destinations.clone(),
+        repository_password: None,
+        settings: policy.settings.clone(),
+        at: after(1),
+    }
+}
