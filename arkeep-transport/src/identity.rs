@@ -24,6 +24,15 @@ pub struct AgentIdentity {
 }
 
 impl AgentIdentity {
+    #[cfg(any(feature = "server", feature = "client"))]
+    pub(crate) const fn new(agent: AgentId, serial: Serial, not_after: Timestamp) -> Self {
+        Self {
+            agent,
+            serial,
+            not_after,
+        }
+    }
+
     /// The agent.
     #[must_use]
     pub const fn agent(&self) -> AgentId {
@@ -46,11 +55,7 @@ impl AgentIdentity {
     #[cfg(feature = "testing")]
     #[must_use]
     pub const fn for_testing(agent: AgentId, serial: Serial, not_after: Timestamp) -> Self {
-        Self {
-            agent,
-            serial,
-            not_after,
-        }
+        Self::new(agent, serial, not_after)
     }
 }
 

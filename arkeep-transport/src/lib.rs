@@ -3,6 +3,8 @@
 pub mod address;
 #[cfg(feature = "server")]
 pub mod ca;
+#[cfg(any(feature = "server", feature = "client"))]
+mod certificate;
 mod convert;
 #[cfg(feature = "server")]
 pub mod enrollment;
@@ -10,11 +12,15 @@ pub mod enrollment;
 pub mod gateway;
 pub mod identity;
 #[cfg(any(feature = "server", feature = "client"))]
+mod key;
+#[cfg(any(feature = "server", feature = "client"))]
 mod pem;
 mod proto;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod session;
+#[cfg(any(feature = "server", feature = "client"))]
+mod status;
 pub mod token;
 pub mod trust;
 pub mod wire;

@@ -3,12 +3,22 @@
 //! What arrives is checked here once: ids have 16 bytes, words are known, lists and texts are within
 //! bounds. Nothing behind this module meets a protobuf message.
 
+mod agent;
 mod assignment;
+#[cfg(feature = "server")]
+mod from_agent;
+#[cfg(feature = "client")]
+mod from_server;
 mod report;
 mod repository;
-mod session;
+mod server;
 
 use uuid::Uuid;
+
+#[cfg(feature = "server")]
+pub(crate) use from_agent::FromAgent;
+#[cfg(feature = "client")]
+pub(crate) use from_server::FromServer;
 
 use arkeep_core::{DestinationId, JobId, PolicyId, Timestamp};
 

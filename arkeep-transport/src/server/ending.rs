@@ -1,7 +1,8 @@
 use std::sync::OnceLock;
 
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+
+use crate::status::Refusal;
 
 /// How a session ends: once, for one reason, and everyone who waits for it hears.
 #[derive(Debug, Default)]
@@ -50,15 +51,15 @@ impl Ending {
     }
 }
 
-impl From<Reason> for Status {
+impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
         match reason {
-            Reason::Gone | Reason::Closed => Self::cancelled("the session was closed"),
-            Reason::Superseded => Self::aborted("a newer session of this agent has begun"),
-            Reason::Refused => super::refusal(),
-            Reason::Misbehaved(how) => Self::invalid_argument(how),
-            Reason::Unavailable => Self::unavailable("try again later"),
-            Reason::Shutdown => Self::unavailable("the server is stopping"),
+            Reason::Gone | Reason::Closed => Self::Closed,
+            Reason::Superseded => Self::Superseded,
+            Reason::Refused => Self::Unwelcome,
+            Reason::Misbehaved(how) => Self::Misbehaved(how),
+            Reason::Unavailable => Self::Unavailable,
+            Reason::Shutdown => Self::Stopping,
         }
     }
 }

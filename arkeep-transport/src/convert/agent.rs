@@ -1,35 +1,31 @@
 use arkeep_core::engine::EngineInfo;
-use arkeep_core::job::{Fence, LogLine, Progress};
+use arkeep_core::job::Progress;
 use arkeep_core::snapshot::{Entry, EntryKind};
 
 use crate::proto;
-use crate::proto::{agent_message, hello, query, query_answer, server_message};
+use crate::proto::{agent_message, hello, query_answer};
 use crate::session::{
-    Ack, AgentSaying, Answer, Cancel, DockerVolume, EngineStatus, Generation, Heartbeat, HeldJob,
-    Hello, JobProgress, ListEntries, LogAck, LogBatch, Query, QueryAnswer, Question, Receipt,
-    RequestId, ServerSaying, Welcome,
+    AgentSaying, Answer, DockerVolume, EngineStatus, HeldJob, Hello, JobProgress, QueryAnswer,
+    RequestId,
 };
-use crate::trust::{TrustBundle, TrustDigest};
+use crate::trust::TrustDigest;
 
 use super::report::{TEXT, WORD};
-use super::{Invalid, at_most, bytes, each, job_id, moment, present, uuid, word, words};
+use super::{Invalid, at_most, bytes, each, moment, present, uuid, word, words};
 
 words!(EntryKind, proto::EntryKind, "kind", { File, Directory, Symlink, Other });
-words!(Receipt, proto::Receipt, "receipt", { Stored, NotFound });
 
 /// The most jobs that one agent can hold.
 const HELD: usize = 1024;
-/// The most log lines in one batch.
-const LINES: usize = 4096;
 
-fn held(jobs: Vec<proto::HeldJob>) -> Result<Vec<HeldJob>, Invalid> {
+pub(super) fn held(jobs: Vec<proto::HeldJob>) -> Result<Vec<HeldJob>, Invalid> {
     if jobs.len() > HELD {
         return Err(Invalid("held"));
     }
     each(jobs, TryInto::try_into)
 }
 
-fn trust_digest(bytes: &[u8]) -> Result<TrustDigest, Invalid> {
+pub(super) fn trust_digest(bytes: &[u8]) -> Result<TrustDigest, Invalid> {
     let bytes = bytes.try_into().map_err(|_| Invalid("trust_digest"))?;
     Ok(TrustDigest::from_bytes(bytes))
 }
@@ -108,58 +104,6 @@ impl TryFrom<&AgentSaying> for proto::AgentMessage {
         };
         Ok(Self {
             saying: Some(saying),
-        })
-    }
-}
-
-/// What an agent says first, or later.
-pub(crate) enum FromAgent {
-    Hello(Box<Hello>),
-    Saying(AgentSaying),
-}
-
-impl TryFrom<proto::AgentMessage> for FromAgent {
-    type Error = Invalid;
-
-    fn try_from(message: proto::AgentMessage) -> Result<Self, Invalid> {
-        let saying = match present(message.saying, "saying")? {
-            agent_message::Saying::Hello(hello) => {
-                return Ok(Self::Hello(Box::new(hello.try_into()?)));
-            }
-            agent_message::Saying::Accepted(job) => AgentSaying::Accepted(job.try_into()?),
-            agent_message::Saying::Report(report) => AgentSaying::Report(report.try_into()?),
-            agent_message::Saying::Logs(batch) => AgentSaying::Logs(batch.try_into()?),
-            agent_message::Saying::Progress(progress) => {
-                AgentSaying::Progress(progress.try_into()?)
-            }
-            agent_message::Saying::Heartbeat(heartbeat) => AgentSaying::Heartbeat(Heartbeat {
-                held: held(heartbeat.held)?,
-                trust: trust_digest(&heartbeat.trust_digest)?,
-            }),
-            agent_message::Saying::Answer(answer) => AgentSaying::Answer(answer.try_into()?),
-        };
-        Ok(Self::Saying(saying))
-    }
-}
-
-impl TryFrom<proto::LogBatch> for LogBatch {
-    type Error = Invalid;
-
-    fn try_from(batch: proto::LogBatch) -> Result<Self, Invalid> {
-        if batch.lines.is_empty() || batch.lines.len() > LINES {
-            return Err(Invalid("lines"));
-        }
-        let lines: Vec<LogLine> = each(batch.lines, TryInto::try_into)?;
-        let rising = lines
-            .iter()
-            .zip(lines.iter().skip(1))
-            .all(|(a, b)| a.seq < b.seq);
-        if !rising {
-            return Err(Invalid("seq"));
-        }
-        Ok(Self {
-            job: present(batch.job, "job")?.try_into()?,
-            lines,
         })
     }
 }
@@ -280,141 +224,6 @@ impl TryFrom<proto::Entry> for Entry {
                 .modified_at
                 .map(|at| moment(at, "modified_at"))
                 .transpose()?,
-        })
-    }
-}
-
-impl From<&Welcome> for proto::Welcome {
-    fn from(welcome: &Welcome) -> Self {
-        Self {
-            generation: welcome.generation.0,
-            server_time: welcome.server_time.as_unix_millis(),
-        }
-    }
-}
-
-impl TryFrom<&ServerSaying> for proto::ServerMessage {
-    type Error = Invalid;
-
-    fn try_from(saying: &ServerSaying) -> Result<Self, Invalid> {
-        let saying = match saying {
-            ServerSaying::Assignment(assignment) => {
-                server_message::Saying::Assignment(assignment.as_ref().try_into()?)
-            }
-            ServerSaying::Cancel(cancel) => server_message::Saying::Cancel(proto::Cancel {
-                job_id: bytes(cancel.job.as_uuid()),
-                fence: cancel.fence.0,
-            }),
-            ServerSaying::Ack(ack) => server_message::Saying::Ack(proto::Ack {
-                job_id: bytes(ack.job.as_uuid()),
-                attempt: ack.attempt,
-                sequence: ack.sequence,
-                receipt: proto::Receipt::from(ack.receipt).into(),
-            }),
-            ServerSaying::LogAck(ack) => server_message::Saying::LogAck(proto::LogAck {
-                job_id: bytes(ack.job.as_uuid()),
-                attempt: ack.attempt,
-                through: ack.through,
-                receipt: proto::Receipt::from(ack.receipt).into(),
-            }),
-            ServerSaying::Query(query) => server_message::Saying::Query(query.into()),
-            ServerSaying::Trust(bundle) => server_message::Saying::Trust(proto::TrustBundle {
-                roots: bundle.roots().map(<[u8]>::to_vec).collect(),
-            }),
-        };
-        Ok(Self {
-            saying: Some(saying),
-        })
-    }
-}
-
-/// What a server says first, or later; nothing when a newer server says what we do not know.
-pub(crate) enum FromServer {
-    Welcome(Welcome),
-    Saying(ServerSaying),
-    Unknown,
-}
-
-impl TryFrom<proto::ServerMessage> for FromServer {
-    type Error = Invalid;
-
-    fn try_from(message: proto::ServerMessage) -> Result<Self, Invalid> {
-        let Some(saying) = message.saying else {
-            return Ok(Self::Unknown);
-        };
-        let saying = match saying {
-            server_message::Saying::Welcome(welcome) => {
-                return Ok(Self::Welcome(Welcome {
-                    generation: Generation(welcome.generation),
-                    server_time: moment(welcome.server_time, "server_time")?,
-                }));
-            }
-            server_message::Saying::Assignment(assignment) => {
-                ServerSaying::Assignment(Box::new(assignment.try_into()?))
-            }
-            server_message::Saying::Cancel(cancel) => ServerSaying::Cancel(Cancel {
-                job: job_id(&cancel.job_id, "job_id")?,
-                fence: Fence(cancel.fence),
-            }),
-            server_message::Saying::Ack(ack) => ServerSaying::Ack(Ack {
-                job: job_id(&ack.job_id, "job_id")?,
-                attempt: ack.attempt,
-                sequence: ack.sequence,
-                receipt: word::<proto::Receipt, _>(ack.receipt, "receipt")?,
-            }),
-            server_message::Saying::LogAck(ack) => ServerSaying::LogAck(LogAck {
-                job: job_id(&ack.job_id, "job_id")?,
-                attempt: ack.attempt,
-                through: ack.through,
-                receipt: word::<proto::Receipt, _>(ack.receipt, "receipt")?,
-            }),
-            server_message::Saying::Query(query) => ServerSaying::Query(query.try_into()?),
-            server_message::Saying::Trust(bundle) => {
-                ServerSaying::Trust(TrustBundle::new(bundle.roots).map_err(|_| Invalid("roots"))?)
-            }
-        };
-        Ok(Self::Saying(saying))
-    }
-}
-
-impl From<&Query> for proto::Query {
-    fn from(query: &Query) -> Self {
-        Self {
-            request_id: bytes(query.id.as_uuid()),
-            question: Some(match &query.question {
-                Question::ListEntries(list) => query::Question::ListEntries(proto::ListEntries {
-                    repository: Some((&list.repository).into()),
-                    snapshot: list.snapshot.as_str().to_owned(),
-                    path: list.path.clone(),
-                    limit: list.limit,
-                }),
-                Question::DockerVolumes => {
-                    query::Question::ListDockerVolumes(proto::ListDockerVolumes {})
-                }
-            }),
-        }
-    }
-}
-
-impl TryFrom<proto::Query> for Query {
-    type Error = Invalid;
-
-    fn try_from(query: proto::Query) -> Result<Self, Invalid> {
-        Ok(Self {
-            id: RequestId::from_uuid(uuid(&query.request_id, "request_id")?),
-            question: match present(query.question, "question")? {
-                query::Question::ListEntries(list) => {
-                    Question::ListEntries(Box::new(ListEntries {
-                        repository: present(list.repository, "repository")?.try_into()?,
-                        snapshot: list.snapshot.parse().map_err(|_| Invalid("snapshot"))?,
-                        path: list.path,
-                        limit: list.limit,
-                    }))
-                }
-                query::Question::ListDockerVolumes(proto::ListDockerVolumes {}) => {
-                    Question::DockerVolumes
-                }
-            },
         })
     }
 }
