@@ -36,6 +36,8 @@ use repositories::Repositories;
 use run::Run;
 use stop::{Stop, Stopper};
 
+pub(crate) use run::report;
+
 pub use hooks::HookGate;
 pub use outcome::{Proof, error, outcome};
 pub use progress::ProgressBoard;

@@ -128,7 +128,7 @@ pub(super) fn job_error(error: &EngineError) -> JobError {
     }
 }
 
-pub(super) fn report(job: JobId, error: &OutboxError) {
+pub(crate) fn report(job: JobId, error: &OutboxError) {
     let cause = std::error::Error::source(error).map(ToString::to_string);
     tracing::warn!(%job, %error, cause, "the job's state could not be kept");
 }

@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod conversation;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod executor;
