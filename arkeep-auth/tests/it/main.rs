@@ -2,5 +2,6 @@
 
 mod conformance;
 mod fixture;
+mod memory;
 mod sessions;
 mod vectors;
