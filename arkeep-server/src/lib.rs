@@ -2,5 +2,9 @@
 
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod http;
+#[cfg(feature = "store")]
+pub mod parameters;
 #[cfg(feature = "store")]
 pub mod store;

@@ -1,0 +1,362 @@
+//! What the options of `serve` mean together.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use super::{Cidr, DataArgs, LogFormat, ServeArgs};
+
+/// How to serve, judged and complete.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ServeConfig {
+    /// Where the state lies.
+    pub data: DataConfig,
+    /// Where to answer HTTP.
+    pub http_addr: SocketAddr,
+    /// Where to answer agents.
+    pub grpc_addr: SocketAddr,
+    /// How HTTP is protected.
+    pub tls: HttpTls,
+    /// The address under which browsers reach the API, without a slash at its end.
+    pub public_url: Option<String>,
+    /// What join tokens tell agents to dial, when it was said.
+    pub agent_addr: Option<String>,
+    /// Networks whose forwarded addresses are believed.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Networks that may read the metrics.
+    pub metrics_allow: Vec<Cidr>,
+    /// The file with the token that opens the metrics to others.
+    pub metrics_token_file: Option<PathBuf>,
+    /// What to log.
+    pub log_level: String,
+    /// How to write it.
+    pub log_format: LogFormat,
+}
+
+/// Where the state lies.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DataConfig {
+    /// The directory.
+    pub data_dir: PathBuf,
+    /// The database's address.
+    pub database_url: String,
+    /// The file with the key-encryption key, when it was said.
+    pub vault_key_file: Option<PathBuf>,
+}
+
+/// How HTTP is protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HttpTls {
+    /// Not by us: on loopback, or behind a proxy that does.
+    Plain {
+        /// A proxy in front does TLS, so that browsers see HTTPS.
+        proxied: bool,
+    },
+    /// With the operator's certificate.
+    Files {
+        /// The chain.
+        certificate: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
+    /// With a certificate of our own authority.
+    Own,
+}
+
+impl HttpTls {
+    /// Whether browsers see HTTPS.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        !matches!(self, Self::Plain { proxied: false })
+    }
+}
+
+/// The options cannot be served. Exit with 3; the text says what to change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigRefused {
+    /// Passwords would cross a network in the clear.
+    #[error(
+        "plain HTTP on {0} would carry passwords in the clear: give --tls-cert and --tls-key, or \
+         --tls-auto, or --behind-proxy when a proxy does TLS, or listen on 127.0.0.1"
+    )]
+    PlainHttp(SocketAddr),
+
+    /// A certificate without its key, or the other way round.
+    #[error("--tls-cert and --tls-key go together; give both or neither")]
+    HalfTls,
+
+    /// More than one answer to the question who does TLS.
+    #[error("give one of --tls-cert with --tls-key, --tls-auto, --behind-proxy, not several")]
+    SeveralTls,
+
+    /// Not an address to listen on.
+    #[error("--{option} {text:?} is not an address such as 127.0.0.1:8080")]
+    Address {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        text: String,
+    },
+
+    /// Not an address to dial.
+    #[error("--agent-addr {0:?} is not a host and a port such as backup.example.org:9090")]
+    AgentAddress(String),
+
+    /// Not a web address.
+    #[error("--public-url {0:?} is not an address such as https://backup.example.org")]
+    PublicUrl(String),
+
+    /// Not a database that this program knows. The address is not repeated: it may hold a password.
+    #[error("--database-url must be sqlite:// and a path")]
+    Database,
+
+    /// PostgreSQL, which this version does not speak.
+    #[error(
+        "--database-url: this version keeps its state in SQLite only; give sqlite:// and a path"
+    )]
+    Postgres,
+}
+
+impl ServeConfig {
+    /// Judges what was typed.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConfigRefused`].
+    pub fn judge(args: ServeArgs) -> Result<Self, ConfigRefused> {
+        let http_addr = listen("http-addr", &args.http_addr)?;
+        let grpc_addr = listen("grpc-addr", &args.grpc_addr)?;
+        let tls = tls(&args)?;
+        if tls == (HttpTls::Plain { proxied: false }) && !http_addr.ip().is_loopback() {
+            return Err(ConfigRefused::PlainHttp(http_addr));
+        }
+        let public_url = args.public_url.map(public_url).transpose()?;
+        if let Some(address) = &args.agent_addr
+            && !is_host_and_port(address)
+        {
+            return Err(ConfigRefused::AgentAddress(address.clone()));
+        }
+        Ok(Self {
+            data: DataConfig::judge(args.data)?,
+            http_addr,
+            grpc_addr,
+            tls,
+            public_url,
+            agent_addr: args.agent_addr,
+            trusted_proxies: args.trusted_proxy,
+            metrics_allow: args.metrics_allow,
+            metrics_token_file: args.metrics_token_file,
+            log_level: args.log_level,
+            log_format: args.log_format,
+        })
+    }
+
+    /// What join tokens tell agents to dial, now that the port is known.
+    #[must_use]
+    pub fn agent_addr(&self, bound: SocketAddr) -> String {
+        if let Some(address) = &self.agent_addr {
+            return address.clone();
+        }
+        match self.public_url.as_deref().and_then(host_of) {
+            Some(host) => format!("{host}:{}", bound.port()),
+            None if bound.ip().is_unspecified() => format!("127.0.0.1:{}", bound.port()),
+            None => bound.to_string(),
+        }
+    }
+}
+
+impl DataConfig {
+    /// The file with the key-encryption key.
+    #[must_use]
+    pub fn vault_key_file(&self) -> PathBuf {
+        match &self.vault_key_file {
+            Some(path) => path.clone(),
+            None => self.data_dir.join("vault.key"),
+        }
+    }
+
+    /// Judges what was typed.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigRefused::Database`]
+    pub fn judge(args: DataArgs) -> Result<Self, ConfigRefused> {
+        let database_url = match args.database_url {
+            Some(url)
+                if url
+                    .strip_prefix("sqlite://")
+                    .is_some_and(|path| !path.is_empty()) =>
+            {
+                url
+            }
+            Some(url) if url.starts_with("postgres") => return Err(ConfigRefused::Postgres),
+            Some(_) => return Err(ConfigRefused::Database),
+            None => format!("sqlite://{}", args.data_dir.join("arkeep.db").display()),
+        };
+        Ok(Self {
+            data_dir: args.data_dir,
+            database_url,
+            vault_key_file: args.vault_key_file,
+        })
+    }
+}
+
+fn listen(option: &'static str, text: &str) -> Result<SocketAddr, ConfigRefused> {
+    let refused = || ConfigRefused::Address {
+        option,
+        text: text.to_owned(),
+    };
+    let addresses: io::Result<Vec<SocketAddr>> = text.to_socket_addrs().map(Iterator::collect);
+    addresses
+        .ok()
+        .and_then(|found| found.first().copied())
+        .ok_or_else(refused)
+}
+
+fn tls(args: &ServeArgs) -> Result<HttpTls, ConfigRefused> {
+    let files = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => Some(HttpTls::Files {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        }),
+        (None, None) => None,
+        _ => return Err(ConfigRefused::HalfTls),
+    };
+    match (files, args.tls_auto, args.behind_proxy) {
+        (Some(files), false, false) => Ok(files),
+        (None, true, false) => Ok(HttpTls::Own),
+        (None, false, proxied) => Ok(HttpTls::Plain { proxied }),
+        _ => Err(ConfigRefused::SeveralTls),
+    }
+}
+
+fn public_url(text: String) -> Result<String, ConfigRefused> {
+    let trimmed = text.trim_end_matches('/');
+    if host_of(trimmed).is_some() {
+        Ok(trimmed.to_owned())
+    } else {
+        Err(ConfigRefused::PublicUrl(text))
+    }
+}
+
+pub(crate) fn host_of(url: &str) -> Option<&str> {
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"))?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    // An address with a user in it would be printed, and `user@` is how look-alikes are made.
+    if authority.is_empty() || authority.contains('@') || authority != rest {
+        return None;
+    }
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Some(host),
+        Some(_) if !authority.ends_with(']') => None,
+        _ => Some(authority),
+    }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty()
+            && !host.contains(['/', '@', ' '])
+            && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cli, Command};
+    use super::*;
+
+    fn judge(arguments: &[&str]) -> Result<ServeConfig, ConfigRefused> {
+        let all = ["arkeep-server", "serve"].iter().chain(arguments);
+        match Cli::read(all).map(|cli| cli.command) {
+            Ok(Command::Serve(args)) => ServeConfig::judge(*args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback() {
+        assert!(judge(&["--http-addr", "127.0.0.1:0"]).is_ok());
+        assert!(judge(&["--http-addr", "[::1]:0"]).is_ok());
+        for address in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:80"] {
+            let refused = judge(&["--http-addr", address]);
+
+            assert!(
+                matches!(refused, Err(ConfigRefused::PlainHttp(_))),
+                "{address}"
+            );
+        }
+        assert!(judge(&["--http-addr", "0.0.0.0:8080", "--behind-proxy"]).is_ok());
+        assert!(judge(&["--http-addr", "0.0.0.0:8080", "--tls-auto"]).is_ok());
+    }
+
+    #[test]
+    fn tls_has_one_answer() {
+        assert_eq!(
+            judge(&["--tls-cert", "c"]).err(),
+            Some(ConfigRefused::HalfTls)
+        );
+        assert_eq!(
+            judge(&["--tls-key", "k"]).err(),
+            Some(ConfigRefused::HalfTls)
+        );
+        assert_eq!(
+            judge(&["--tls-auto", "--behind-proxy"]).err(),
+            Some(ConfigRefused::SeveralTls)
+        );
+        assert_eq!(
+            judge(&["--tls-cert", "c", "--tls-key", "k", "--tls-auto"]).err(),
+            Some(ConfigRefused::SeveralTls)
+        );
+    }
+
+    #[test]
+    fn a_public_url_is_an_origin() {
+        for url in [
+            "https://backup.example.org",
+            "https://b.example:8443/",
+            "http://[::1]:80",
+        ] {
+            assert!(judge(&["--public-url", url]).is_ok(), "{url}");
+        }
+        for url in [
+            "backup.example.org",
+            "ftp://x",
+            "https://",
+            "https://u@x",
+            "https://x/y",
+            "https://x:y",
+        ] {
+            assert!(judge(&["--public-url", url]).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn agents_dial_what_the_operator_said_or_the_public_host() -> Result<(), ConfigRefused> {
+        let bound = SocketAddr::from(([0, 0, 0, 0], 9191));
+        let local = SocketAddr::from(([192, 0, 2, 1], 9191));
+
+        let said = judge(&["--agent-addr", "a.example:1"])?;
+        let public = judge(&["--public-url", "https://b.example:8443"])?;
+        let neither = judge(&[])?;
+
+        assert_eq!(said.agent_addr(bound), "a.example:1");
+        assert_eq!(public.agent_addr(bound), "b.example:9191");
+        assert_eq!(neither.agent_addr(local), "192.0.2.1:9191");
+        assert_eq!(neither.agent_addr(bound), "127.0.0.1:9191");
+        Ok(())
+    }
+
+    #[test]
+    fn a_refused_database_address_is_not_repeated() {
+        let refused = judge(&["--database-url", "mysql://root:hunter2@db"]);
+
+        assert!(refused.is_err_and(|error| !error.to_string().contains("hunter2")));
+    }
+}

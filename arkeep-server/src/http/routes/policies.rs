@@ -1,0 +1,249 @@
+//! What is backed up, when, and where to.
+
+mod check;
+pub(super) mod shape;
+
+use arkeep_auth::Role;
+use arkeep_core::job::JobKind;
+use arkeep_core::policy::Hooks;
+use arkeep_core::{AgentId, ExposeSecret, PolicyId, SecretString};
+use arkeep_vault::Sealed;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+
+use super::super::access::Caller;
+use super::super::body::{Json, MergePatch, NoBody};
+use super::super::params::{Id, Params};
+use super::super::patch::{self, IfMatch, Tagged};
+use super::super::problem::{Code, Problem};
+use super::super::services::Api;
+use super::{PageBody, accepted, created, page};
+use crate::parameters::NoParameters;
+use crate::store::policies::{NewPolicy, Policy, PolicyDestination, PolicyEdit};
+use crate::store::sealed;
+use shape::{PolicyBody, Sent, Writable};
+
+/// A policy that was just made, with the password if this server made that too: for safe keeping,
+/// since nothing shows it again.
+#[derive(Serialize)]
+struct Made {
+    #[serde(flatten)]
+    policy: PolicyBody,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository_password: Option<String>,
+}
+
+pub(super) async fn create(
+    State(api): State<Api>,
+    caller: Caller,
+    Json(mut sent): Json<Sent>,
+) -> Result<Response, Problem> {
+    check::policy(&sent)?;
+    api.may_set_hooks(&caller, &Hooks::default(), &sent.hooks)?;
+    let agent = api.agent_for_work(sent.agent_id).await?;
+    let now = api.clock.now();
+    let id = PolicyId::mint(now, api.entropy.as_ref());
+
+    let given = sent.repository_password.take();
+    let password = given.clone().unwrap_or_else(|| api.new_password());
+    let (name, enabled) = (sent.name.clone(), sent.enabled);
+    let (destinations, settings) = sent.split(id)?;
+    api.same_password(id, &destinations, &password).await?;
+    let new = NewPolicy {
+        id,
+        agent: agent.id,
+        name,
+        enabled,
+        destinations,
+        repository_password: api.seal_password(id, &password)?,
+        settings,
+        created_at: now,
+    };
+    let policy = api.stores.policies.create(&new).await?;
+    let body = Made {
+        repository_password: given.is_none().then(|| password.expose_secret().to_owned()),
+        policy: PolicyBody::from(policy.clone()),
+    };
+    Ok(created(
+        format!("/api/v1/policies/{id}"),
+        Tagged(policy.version, body),
+    ))
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    mut params: Params,
+) -> Result<axum::Json<PageBody<PolicyBody>>, Problem> {
+    let agent: Option<AgentId> = params.take("agent_id")?;
+    let wanted = params.page()?;
+    params.finish()?;
+    Ok(page(
+        api.stores.policies.list(agent, &wanted).await?,
+        PolicyBody::from,
+    ))
+}
+
+pub(super) async fn find(
+    State(api): State<Api>,
+    Id(id): Id<PolicyId>,
+) -> Result<Tagged<PolicyBody>, Problem> {
+    Ok(tagged(api.policy(id).await?))
+}
+
+pub(super) async fn change(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(id): Id<PolicyId>,
+    if_match: IfMatch,
+    patch: MergePatch,
+) -> Result<Tagged<PolicyBody>, Problem> {
+    let before = api.policy(id).await?;
+    if_match.check(before.version)?;
+    let mut sent: Sent = patch::merge(Writable::from(before.clone()), patch, &Sent::FIELDS)?;
+    check::policy(&sent)?;
+    if sent.agent_id != before.agent {
+        return Err(Problem::invalid(
+            "agent_id",
+            "cannot change: make a new policy",
+        ));
+    }
+    api.may_set_hooks(&caller, &before.settings.hooks, &sent.hooks)?;
+
+    let given = sent.repository_password.take();
+    let (name, enabled) = (sent.name.clone(), sent.enabled);
+    let (destinations, settings) = sent.split(id)?;
+    let repository_password = match &given {
+        Some(password) => Some(api.seal_password(id, password)?),
+        None => None,
+    };
+    let password = match given {
+        Some(password) => password,
+        None => api.open_password(&before)?,
+    };
+    api.same_password(id, &destinations, &password).await?;
+    let edit = PolicyEdit {
+        id,
+        version: before.version,
+        name,
+        enabled,
+        destinations,
+        repository_password,
+        settings,
+        at: api.clock.now(),
+    };
+    Ok(tagged(api.stores.policies.update(&edit).await?))
+}
+
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Id(id): Id<PolicyId>,
+    if_match: IfMatch,
+) -> Result<StatusCode, Problem> {
+    let policy = api.policy(id).await?;
+    if_match.check(policy.version)?;
+    let version = if_match.version(policy.version);
+    api.stores
+        .policies
+        .delete(id, version, api.clock.now())
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn run(
+    State(api): State<Api>,
+    Id(id): Id<PolicyId>,
+    NoBody: NoBody,
+) -> Result<Response, Problem> {
+    let policy = api.policy(id).await?;
+    let agent = api.agent_for_work(policy.agent).await?;
+    let work = NoParameters {};
+    let job = api
+        .enqueue(
+            JobKind::Backup,
+            agent.id,
+            Some(id),
+            policy.settings.deadline,
+            &work,
+        )
+        .await?;
+    Ok(accepted(job))
+}
+
+impl Api {
+    pub(super) async fn policy(&self, id: PolicyId) -> Result<Policy, Problem> {
+        self.stores
+            .policies
+            .find(id)
+            .await?
+            .ok_or_else(Problem::not_found)
+    }
+
+    // Compared with what is there, not with what was sent: whatever road a hook takes into the
+    // request, it is seen here.
+    fn may_set_hooks(&self, caller: &Caller, before: &Hooks, after: &Hooks) -> Result<(), Problem> {
+        if before == after {
+            return Ok(());
+        }
+        if caller.role() < Role::Admin {
+            return Err(Problem::new(
+                Code::Forbidden,
+                "to change hooks takes the role admin",
+            ));
+        }
+        self.require_fresh(caller)
+    }
+
+    fn new_password(&self) -> SecretString {
+        let mut random = zeroize::Zeroizing::new([0; 32]);
+        self.entropy.fill(random.as_mut_slice());
+        SecretString::from(URL_SAFE_NO_PAD.encode(random.as_slice()))
+    }
+
+    fn seal_password(&self, id: PolicyId, password: &SecretString) -> Result<Vec<u8>, Problem> {
+        let binding = sealed::policy_repository_password(id);
+        Ok(self.sealer.seal_str(password, &binding)?.into_bytes())
+    }
+
+    fn open_password(&self, policy: &Policy) -> Result<SecretString, Problem> {
+        let binding = sealed::policy_repository_password(policy.id);
+        let sealed = Sealed::parse(&policy.repository_password).map_err(|error| {
+            Problem::new(Code::Internal, "a stored password cannot be read").because(error)
+        })?;
+        Ok(self.sealer.open_str(&sealed, &binding)?)
+    }
+
+    // Two policies that name the same place share one repository on purpose, and a repository has
+    // one password.
+    async fn same_password(
+        &self,
+        id: PolicyId,
+        destinations: &[PolicyDestination],
+        password: &SecretString,
+    ) -> Result<(), Problem> {
+        for (index, destination) in destinations.iter().enumerate() {
+            let place = destination.destination_id;
+            let sharing = self
+                .stores
+                .policies
+                .sharing(place, &destination.path)
+                .await?;
+            for other in sharing.iter().filter(|other| other.id != id) {
+                if self.open_password(other)?.expose_secret() != password.expose_secret() {
+                    let field = format!("destinations[{index}].path");
+                    let detail = "is the repository of another policy, with another password: \
+                                  give that one's repository_password, or another path";
+                    return Err(Problem::invalid(field, detail));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tagged(policy: Policy) -> Tagged<PolicyBody> {
+    Tagged(policy.version, PolicyBody::from(policy))
+}

@@ -1,0 +1,174 @@
+//! Which error becomes which answer. The one file that knows.
+
+use arkeep_auth::AuthError;
+use arkeep_auth::cookie::CookieError;
+use arkeep_auth::password::PasswordError;
+use arkeep_auth::session::{ChangePasswordError, LoginError, RefreshError};
+use arkeep_core::StoreError;
+use arkeep_transport::token::MintTokenError;
+use arkeep_vault::{OpenError, SealError};
+
+use super::access::logged_out;
+use super::patch::stale;
+use super::problem::{Code, Problem};
+use crate::store::{Refusal, WriteError};
+
+/// Store trouble is "come back later", never "not there" and never "allowed".
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Corrupt(_) => {
+                Self::new(Code::Internal, "a fault of this server; the log knows more")
+            }
+            _ => Self::new(Code::Unavailable, "the database does not answer; try again"),
+        }
+        .because(error)
+    }
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Refused(refusal) => refusal.into(),
+            WriteError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotFound => Self::not_found(),
+            Refusal::Stale => stale(),
+            Refusal::Taken { field } => {
+                Self::new(Code::Conflict, "it would be the second of its kind")
+                    .at(field, "is taken")
+            }
+            Refusal::Dangling { field } => Self::invalid(field, "names nothing that exists"),
+            other => Self::new(Code::Conflict, other.to_string()),
+        }
+    }
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Unavailable(error) => error.into(),
+            other => logged_out().because(other),
+        }
+    }
+}
+
+impl From<CookieError> for Problem {
+    fn from(error: CookieError) -> Self {
+        logged_out().because(error)
+    }
+}
+
+impl From<LoginError> for Problem {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Refused => Self::new(Code::Unauthorized, "wrong address or password"),
+            LoginError::Busy => Self::new(Code::Unavailable, "too many logins at once; try again"),
+            LoginError::Unavailable(error) => error.into(),
+            other => fault(other),
+        }
+    }
+}
+
+impl From<RefreshError> for Problem {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Refused | RefreshError::Reused { .. } => logged_out().because(error),
+            RefreshError::Unavailable(error) => error.into(),
+            other => fault(other),
+        }
+    }
+}
+
+impl From<ChangePasswordError> for Problem {
+    fn from(error: ChangePasswordError) -> Self {
+        match error {
+            ChangePasswordError::Login(LoginError::Refused) => {
+                Self::invalid("current_password", "is not the current password")
+            }
+            ChangePasswordError::Login(error) => error.into(),
+            ChangePasswordError::New(error) => Self::invalid("password", error.to_string()),
+            other => fault(other),
+        }
+    }
+}
+
+impl From<PasswordError> for Problem {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Busy => {
+                Self::new(Code::Unavailable, "too many logins at once; try again")
+            }
+            error if error.is_about_the_password() => Self::invalid("password", error.to_string()),
+            error => fault(error),
+        }
+    }
+}
+
+impl From<SealError> for Problem {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Key(error) => {
+                Self::new(Code::Unavailable, "the vault does not answer; try again").because(error)
+            }
+            other => fault(other),
+        }
+    }
+}
+
+impl From<OpenError> for Problem {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Key(error) => {
+                Self::new(Code::Unavailable, "the vault does not answer; try again").because(error)
+            }
+            other => fault(other),
+        }
+    }
+}
+
+impl From<MintTokenError> for Problem {
+    fn from(error: MintTokenError) -> Self {
+        fault(error)
+    }
+}
+
+fn fault(error: impl std::error::Error + Send + Sync + 'static) -> Problem {
+    Problem::new(Code::Internal, "a fault of this server; the log knows more").because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_down_is_neither_absence_nor_permission() {
+        let down = || StoreError::unavailable("down");
+
+        for problem in [
+            Problem::from(down()),
+            Problem::from(WriteError::Store(down())),
+            Problem::from(AuthError::Unavailable(down())),
+            Problem::from(LoginError::Unavailable(down())),
+            Problem::from(RefreshError::Unavailable(down())),
+        ] {
+            assert_eq!(problem.code(), Code::Unavailable);
+        }
+    }
+
+    /// A9
+    #[test]
+    fn a_refused_token_says_nothing_of_why() {
+        let revoked = Problem::from(AuthError::Revoked);
+        let missing = Problem::from(CookieError::Missing);
+
+        assert_eq!(revoked.detail(), missing.detail());
+        assert_eq!(revoked.code(), Code::Unauthorized);
+    }
+}

@@ -1,0 +1,3 @@
+//! The program `arkeep-server`.
+
+fn main() {}
