@@ -21,7 +21,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::judge::judge;
 use crate::refusal::{HookRefusal, Rule};
+use crate::script::ShellScript;
 
 /// A hook as it came over the wire: typed, and otherwise unchecked.
 ///
@@ -103,6 +105,7 @@ pub struct HookSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Action {
     Exec(Vec<String>),
+    Shell(ShellScript),
 }
 
 /// What a hook runs.
@@ -111,6 +114,8 @@ enum Action {
 pub enum Command<'a> {
     /// Program and arguments; no shell is involved at any point.
     Exec(&'a [String]),
+    /// A line of the plain subset, for `/bin/sh`. Its `Display` is the text that runs.
+    Shell(&'a ShellScript),
 }
 
 impl HookSpec {
@@ -125,11 +130,13 @@ impl HookSpec {
         }
         let action = match (raw.exec, raw.shell) {
             (Some(argv), None) => Action::Exec(check_argv(argv)?),
+            (None, Some(line)) => Action::Shell(judge(&line)?),
             _ => {
                 return Err(HookRefusal::new(
                     Rule::Form,
-                    "give `exec`, a list of program and arguments: \
-                     {\"name\": \"dump\", \"exec\": [\"/usr/bin/pg_dump\", \"app\"]}",
+                    "give either `exec`, a list of program and arguments: \
+                     {\"name\": \"dump\", \"exec\": [\"/usr/bin/pg_dump\", \"app\"]}, or `shell`, \
+                     one line",
                 ));
             }
         };
@@ -150,6 +157,7 @@ impl HookSpec {
     pub fn command(&self) -> Command<'_> {
         match &self.action {
             Action::Exec(argv) => Command::Exec(argv),
+            Action::Shell(script) => Command::Shell(script),
         }
     }
 

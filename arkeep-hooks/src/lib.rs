@@ -3,6 +3,7 @@
 pub mod cancel;
 mod chars;
 pub mod hook;
+pub mod judge;
 pub mod output;
 pub mod policy;
 #[cfg(all(feature = "process", target_os = "linux"))]
@@ -10,6 +11,7 @@ pub mod process;
 pub mod redact;
 pub mod refusal;
 pub mod run;
+mod script;
 
 pub use cancel::CancelSignal;
 pub use hook::{Command, HookSet, HookSpec, Phase, RawHook, RawHookSet};
@@ -19,3 +21,4 @@ pub use process::ProcessRunner;
 pub use redact::Secrets;
 pub use refusal::{HookRefusal, Rule};
 pub use run::{HookContext, HookReport, HookRunner, HookState, RunError};
+pub use script::ShellScript;

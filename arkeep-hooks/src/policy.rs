@@ -200,7 +200,7 @@ impl HookPolicy for AllowList {
     fn review(&self, spec: &HookSpec, at: &Review<'_>) -> Result<ApprovedHook, HookRefusal> {
         let covered = match spec.command() {
             Command::Exec([program, arguments @ ..]) => self.covers(program, arguments),
-            Command::Exec([]) => false,
+            Command::Exec([]) | Command::Shell(_) => false,
         };
         if !covered {
             return Err(HookRefusal::new(

@@ -26,6 +26,14 @@ impl HookRefusal {
         }
     }
 
+    pub(crate) fn at(rule: Rule, span: Range<usize>, hint: impl Into<String>) -> Self {
+        Self {
+            rule,
+            span: Some(span),
+            hint: hint.into(),
+        }
+    }
+
     /// A refusal by a policy of your own.
     ///
     /// `hint` says what to do next.
@@ -73,6 +81,60 @@ pub enum Rule {
     Argument,
     /// More hooks than a policy may have.
     TooMany,
+    /// A shell line is empty.
+    Empty,
+    /// A shell line is longer than 1024 bytes.
+    Length,
+    /// A line break, a tab, an unusual space or an invisible character.
+    Character,
+    /// Two dots in a row.
+    Traversal,
+    /// A variable of restic, rclone or ours.
+    InternalVariable,
+    /// `$(…)` or backticks.
+    Substitution,
+    /// `<(…)` or `>(…)`.
+    ProcessSubstitution,
+    /// Arithmetic in any form.
+    Arithmetic,
+    /// Not a complete shell command.
+    Syntax,
+    /// The program is not named by plain text.
+    CommandWord,
+    /// A command that changes what the shell does.
+    Builtin,
+    /// A reserved word in the place of a program.
+    Reserved,
+    /// A variable is set.
+    Assignment,
+    /// A loop, a condition or a group.
+    Compound,
+    /// A function.
+    Function,
+    /// `!` before a command.
+    Negation,
+    /// `&` after a command.
+    Background,
+    /// A redirection other than the plain ones.
+    Redirection,
+    /// A here-document or here-string.
+    HereDocument,
+    /// A file name pattern.
+    Glob,
+    /// A tilde without quotes.
+    Tilde,
+    /// A brace without quotes.
+    Brace,
+    /// A backslash at the end.
+    Backslash,
+    /// Any other expansion, or a variable that is not documented.
+    Expansion,
+    /// `$'…'` or `$"…"`.
+    Quoting,
+    /// A comment.
+    Comment,
+    /// Two readers did not understand it in the same way.
+    Unsure,
     /// Hooks are switched off on this agent.
     Off,
     /// The program and its arguments are not in this agent's list.
@@ -91,6 +153,33 @@ impl Rule {
             Self::Program => "program",
             Self::Argument => "argument",
             Self::TooMany => "too-many",
+            Self::Empty => "empty",
+            Self::Length => "length",
+            Self::Character => "character",
+            Self::Traversal => "traversal",
+            Self::InternalVariable => "internal-variable",
+            Self::Substitution => "substitution",
+            Self::ProcessSubstitution => "process-substitution",
+            Self::Arithmetic => "arithmetic",
+            Self::Syntax => "syntax",
+            Self::CommandWord => "command-word",
+            Self::Builtin => "builtin",
+            Self::Reserved => "reserved-word",
+            Self::Assignment => "assignment",
+            Self::Compound => "compound-command",
+            Self::Function => "function",
+            Self::Negation => "negation",
+            Self::Background => "background",
+            Self::Redirection => "redirection",
+            Self::HereDocument => "here-document",
+            Self::Glob => "glob",
+            Self::Tilde => "tilde",
+            Self::Brace => "brace",
+            Self::Backslash => "backslash",
+            Self::Expansion => "expansion",
+            Self::Quoting => "quoting",
+            Self::Comment => "comment",
+            Self::Unsure => "unsure",
             Self::Off => "off",
             Self::NotListed => "not-listed",
             Self::Policy => "policy",

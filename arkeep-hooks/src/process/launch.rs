@@ -49,6 +49,10 @@ impl Launch {
                 .iter()
                 .map(|arg| c_string(arg))
                 .collect::<Result<_, _>>()?,
+            Command::Shell(script) => ["/bin/sh", "-c", &script.to_string(), "hook"]
+                .into_iter()
+                .map(c_string)
+                .collect::<Result<_, _>>()?,
         };
         let home = settings
             .account

@@ -1,0 +1,80 @@
+//! Which shell lines are plain enough to run.
+//!
+//! A line is judged in four steps, and each may refuse it:
+//!
+//! 1. its characters, before anything is parsed (H1 of the requirements: nothing invisible, no
+//!    substitution, no `..`, no variable of ours, in whatever quotes);
+//! 2. a real shell parser reads its structure, and everything outside the plain subset is
+//!    refused by name;
+//! 3. a second reader of our own reads every word, and has to agree with the parser;
+//! 4. what was understood is written down in canonical quoting, and that text has to be
+//!    understood in the same way.
+//!
+//! What runs is the text of step 4.
+//!
+//! ```
+//! use arkeep_hooks::judge::judge;
+//!
+//! let script = judge("pg_dump \"$BACKUP_POLICY\" | gzip > /var/backups/db.gz").unwrap();
+//! assert_eq!(
+//!     script.to_string(),
+//!     "pg_dump \"${BACKUP_POLICY}\" | gzip 1> /var/backups/db.gz"
+//! );
+//!
+//! let refusal = judge("pg_dump $(cat name)").unwrap_err();
+//! assert_eq!(refusal.span(), Some(8..10));
+//! ```
+//!
+//! # Security
+//!
+//! The judge is not a sandbox. An accepted line may run any program with any argument; it is
+//! only sure to say one thing, to every reader. What may run is a
+//! [`HookPolicy`](crate::HookPolicy)'s question, and what it may reach the runner's.
+
+mod names;
+mod parts;
+mod syntax;
+mod text;
+mod word;
+
+use crate::refusal::{HookRefusal, Rule};
+use crate::script::ShellScript;
+
+/// Judges a line by the plain subset.
+///
+/// # Cost
+///
+/// Linear in the line, which has at most [`MAX_BYTES`] bytes.
+pub fn judge(line: &str) -> Result<ShellScript, HookRefusal> {
+    if line.len() > MAX_BYTES {
+        return Err(HookRefusal::at(
+            Rule::Length,
+            text::floor_char(line, MAX_BYTES)..line.len(),
+            "shorten the line to 1024 bytes, or put it into a script on the machine and name \
+             that script",
+        ));
+    }
+    let script = understand(line)?;
+    let canonical = script.to_string();
+    match understand(&canonical) {
+        Ok(again) if again == script => Ok(script),
+        _ => Err(HookRefusal::new(
+            Rule::Unsure,
+            "this line can be read in more than one way; write it as an exec hook: \
+             {\"exec\": [\"/path/of/program\", \"argument\"]}",
+        )),
+    }
+}
+
+/// Longest line, in bytes.
+pub const MAX_BYTES: usize = 1024;
+
+#[cfg(test)]
+mod shells;
+#[cfg(test)]
+mod tests;
+
+fn understand(line: &str) -> Result<ShellScript, HookRefusal> {
+    text::check(line)?;
+    syntax::read(line)
+}
