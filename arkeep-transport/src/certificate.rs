@@ -12,7 +12,9 @@ use x509_parser::prelude::FromDer;
 
 use arkeep_core::{AgentId, Clock, Timestamp};
 
-use crate::identity::{AgentIdentity, Serial, TrustDomain};
+#[cfg(feature = "server")]
+use crate::identity::AgentIdentity;
+use crate::identity::{Serial, TrustDomain};
 use crate::trust::TrustBundle;
 
 /// The parts of a leaf certificate that we go by.
@@ -78,11 +80,13 @@ impl Leaf {
     }
 
     /// Whether the certificate's time is now.
+    #[cfg(feature = "server")]
     pub(crate) fn is_current(&self, now: Timestamp) -> bool {
         (self.not_before..=self.not_after).contains(&now)
     }
 }
 
+#[cfg(feature = "server")]
 impl AgentIdentity {
     /// Reads an identity from a certificate whose signatures were verified against our own roots.
     pub(crate) fn from_verified(leaf: &Leaf, ours: &TrustDomain) -> Option<Self> {

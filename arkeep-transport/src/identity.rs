@@ -24,7 +24,7 @@ pub struct AgentIdentity {
 }
 
 impl AgentIdentity {
-    #[cfg(any(feature = "server", feature = "client"))]
+    #[cfg(feature = "server")]
     pub(crate) const fn new(agent: AgentId, serial: Serial, not_after: Timestamp) -> Self {
         Self {
             agent,

@@ -5,6 +5,8 @@ pub mod address;
 pub mod ca;
 #[cfg(any(feature = "server", feature = "client"))]
 mod certificate;
+#[cfg(feature = "client")]
+pub mod client;
 mod convert;
 #[cfg(feature = "server")]
 pub mod enrollment;

@@ -35,6 +35,23 @@ impl TrustBundle {
         self.0.iter().map(Vec::as_slice)
     }
 
+    /// The roots, as PEM.
+    #[cfg(any(feature = "server", feature = "client"))]
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        self.roots().map(crate::pem::encode).collect()
+    }
+
+    /// Takes up roots from PEM.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new); a text that is not PEM holds no roots.
+    #[cfg(any(feature = "server", feature = "client"))]
+    pub fn from_pem(text: &str) -> Result<Self, TrustBundleError> {
+        Self::new(crate::pem::certificates(text).unwrap_or_default())
+    }
+
     /// What an agent shows in place of the bundle.
     #[must_use]
     pub fn digest(&self) -> TrustDigest {
