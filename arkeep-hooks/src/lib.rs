@@ -12,6 +12,8 @@ pub mod redact;
 pub mod refusal;
 pub mod run;
 mod script;
+#[cfg(feature = "signed")]
+pub mod signed;
 
 pub use cancel::CancelSignal;
 pub use hook::{Command, HookSet, HookSpec, Phase, RawHook, RawHookSet};
@@ -22,3 +24,5 @@ pub use redact::Secrets;
 pub use refusal::{HookRefusal, Rule};
 pub use run::{HookContext, HookReport, HookRunner, HookState, RunError};
 pub use script::ShellScript;
+#[cfg(feature = "signed")]
+pub use signed::Signed;

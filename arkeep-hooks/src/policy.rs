@@ -9,6 +9,7 @@
 //! |---------------|-------------------------------------------------------------|
 //! | [`Off`]       | nothing; the default                                        |
 //! | [`AllowList`] | exact programs with arguments of known patterns             |
+//! | `Signed`      | what a person signed, away from the server (feature `signed`) |
 //! | [`Any`]       | every well-formed hook: the server is trusted with commands |
 //!
 //! A policy of your own checks what it likes and then asks one of these, most often [`Any`]:
@@ -91,7 +92,7 @@ pub struct ApprovedHook {
 }
 
 impl ApprovedHook {
-    fn mint(spec: &HookSpec, at: &Review<'_>) -> Self {
+    pub(crate) fn mint(spec: &HookSpec, at: &Review<'_>) -> Self {
         Self {
             spec: spec.clone(),
             policy: at.policy.to_owned(),

@@ -139,6 +139,16 @@ pub enum Rule {
     Off,
     /// The program and its arguments are not in this agent's list.
     NotListed,
+    /// The hook has no signature, and this agent wants one.
+    Unsigned,
+    /// The signature is not by a trusted key for this list on this agent.
+    Signature,
+    /// The signature is not valid now.
+    Expired,
+    /// A newer list was signed.
+    Replayed,
+    /// The agent does not know which list is the newest.
+    State,
     /// A policy that is not of this crate refused.
     Policy,
 }
@@ -182,6 +192,11 @@ impl Rule {
             Self::Unsure => "unsure",
             Self::Off => "off",
             Self::NotListed => "not-listed",
+            Self::Unsigned => "unsigned",
+            Self::Signature => "signature",
+            Self::Expired => "expired",
+            Self::Replayed => "replayed",
+            Self::State => "state",
             Self::Policy => "policy",
         }
     }
