@@ -87,17 +87,28 @@ CREATE TABLE agents (
     standing           TEXT    NOT NULL DEFAULT 'pending'
         CHECK (standing IN ('pending', 'trusted', 'awaiting_approval', 'revoked')),
     facts              TEXT    NOT NULL DEFAULT '{}', -- JSON
-    certificate_serial TEXT,
-    certificate_until  INTEGER,
+    approved           INTEGER NOT NULL DEFAULT 0 CHECK (approved IN (0, 1)),
+    sessions           INTEGER NOT NULL DEFAULT 0, -- how many streams it has opened
     last_seen_at       INTEGER,
     created_at         INTEGER NOT NULL
 ) STRICT;
+
+CREATE TABLE certificates (
+    serial     TEXT    NOT NULL PRIMARY KEY,
+    agent_id   TEXT    NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
+    not_before INTEGER NOT NULL,
+    not_after  INTEGER NOT NULL,
+    issued_at  INTEGER NOT NULL,
+    superseded INTEGER NOT NULL DEFAULT 0 CHECK (superseded IN (0, 1))
+) STRICT;
+
+CREATE INDEX certificates_agent ON certificates (agent_id, issued_at);
 
 CREATE TABLE join_tokens (
     id            TEXT    NOT NULL PRIMARY KEY,
     agent_id      TEXT    NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
     secret_digest BLOB    NOT NULL,
-    created_at    INTEGER NOT NULL,
+    created_at    INTEGER,
     expires_at    INTEGER NOT NULL,
     redeemed_at   INTEGER
 ) STRICT;

@@ -37,15 +37,17 @@ pub trait AgentStore: fmt::Debug + Send + Sync {
     /// Offers a join token; those offered before are worth nothing from then on.
     async fn offer(&self, agent: AgentId, token: &NewJoinToken) -> Result<(), WriteError>;
 
-    /// Notes that an agent was heard, and what it said of itself if it did.
-    ///
-    /// An agent that is not there is not made.
-    async fn heard(
+    /// Begins a session: notes what the agent says of itself, and returns the session's number,
+    /// which is higher than that of every session it had before. None when there is no such agent.
+    async fn begin_session(
         &self,
         id: AgentId,
-        facts: Option<&AgentFacts>,
+        facts: &AgentFacts,
         now: Timestamp,
-    ) -> Result<(), StoreError>;
+    ) -> Result<Option<u64>, StoreError>;
+
+    /// Notes that an agent was heard.
+    async fn heard(&self, id: AgentId, now: Timestamp) -> Result<(), StoreError>;
 }
 
 /// An agent to be.

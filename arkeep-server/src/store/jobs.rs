@@ -41,6 +41,16 @@ pub trait JobStore: fmt::Debug + Send + Sync {
         now: Timestamp,
     ) -> Result<Option<JobId>, StoreError>;
 
+    /// Ends a job that its holder will never end, as failed. What the holder says later is kept as
+    /// a late result. Returns `false` when the job is not held under this fence.
+    async fn give_up(
+        &self,
+        job: JobId,
+        fence: Fence,
+        error: &JobError,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
     /// How many jobs there are in each state that is not terminal.
     async fn pending(&self) -> Result<Vec<(JobState, u64)>, StoreError>;
 }

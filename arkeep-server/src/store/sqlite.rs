@@ -12,6 +12,7 @@ mod agents;
 mod auth_users;
 mod columns;
 mod destinations;
+mod enrollments;
 mod instance;
 mod job_queue;
 mod jobs;

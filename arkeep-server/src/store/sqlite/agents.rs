@@ -14,28 +14,35 @@ use crate::store::agents::{
 };
 use crate::store::{Listed, Page, Refusal, WriteError};
 
+/// Agents, each with its newest certificate.
+macro_rules! agent_columns {
+    () => {
+        "SELECT a.*, c.serial, c.not_after FROM agents a LEFT JOIN certificates c ON c.serial = \
+         (SELECT serial FROM certificates WHERE agent_id = a.id AND superseded = 0 \
+         ORDER BY issued_at DESC, serial LIMIT 1) "
+    };
+}
+
 #[async_trait]
 impl AgentStore for SqliteStore {
     async fn create(&self, new: &NewAgent, token: &NewJoinToken) -> Result<Agent, WriteError> {
         let mut transaction = self.begin().await?;
-        let row = sqlx::query(
-            "INSERT INTO agents (id, name, labels, created_at) VALUES ($1, $2, $3, $4) \
-             RETURNING *",
-        )
-        .bind(new.id.to_string())
-        .bind(&new.name)
-        .bind(to_json(&new.labels)?)
-        .bind(new.created_at.as_unix_millis())
-        .fetch_one(&mut *transaction)
-        .await
-        .map_err(taken("name"))?;
+        sqlx::query("INSERT INTO agents (id, name, labels, created_at) VALUES ($1, $2, $3, $4)")
+            .bind(new.id.to_string())
+            .bind(&new.name)
+            .bind(to_json(&new.labels)?)
+            .bind(new.created_at.as_unix_millis())
+            .execute(&mut *transaction)
+            .await
+            .map_err(taken("name"))?;
         insert_token(&mut transaction, new.id, token).await?;
+        let made = one(&mut transaction, new.id).await?;
         transaction.commit().await.map_err(failed)?;
-        Ok(agent(&row)?)
+        Ok(made.ok_or(Refusal::NotFound)?)
     }
 
     async fn find(&self, id: AgentId) -> Result<Option<Agent>, StoreError> {
-        sqlx::query("SELECT * FROM agents WHERE id = $1")
+        sqlx::query(concat!(agent_columns!(), "WHERE a.id = $1"))
             .bind(id.to_string())
             .fetch_optional(&self.reader)
             .await
@@ -45,37 +52,41 @@ impl AgentStore for SqliteStore {
     }
 
     async fn list(&self, page: &Page) -> Result<Listed<Agent>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM agents WHERE id < $1 ORDER BY id DESC LIMIT $2")
-            .bind(below(page))
-            .bind(one_more(page))
-            .fetch_all(&self.reader)
-            .await
-            .map_err(failed)?;
+        let rows = sqlx::query(concat!(
+            agent_columns!(),
+            "WHERE a.id < $1 ORDER BY a.id DESC LIMIT $2"
+        ))
+        .bind(below(page))
+        .bind(one_more(page))
+        .fetch_all(&self.reader)
+        .await
+        .map_err(failed)?;
         let found = rows.iter().map(agent).collect::<Result<_, _>>()?;
         Ok(Listed::cut(found, page, |one: &Agent| one.id.as_uuid()))
     }
 
     async fn update(&self, edit: &AgentEdit) -> Result<Agent, WriteError> {
         let mut transaction = self.begin().await?;
-        let row = sqlx::query(
+        let changed = sqlx::query(
             "UPDATE agents SET version = version + 1, name = $3, labels = $4 \
-             WHERE id = $1 AND version = $2 RETURNING *",
+             WHERE id = $1 AND version = $2",
         )
         .bind(edit.id.to_string())
         .bind(signed(edit.version))
         .bind(&edit.name)
         .bind(to_json(&edit.labels)?)
-        .fetch_optional(&mut *transaction)
+        .execute(&mut *transaction)
         .await
         .map_err(taken("name"))?;
-        let Some(row) = row else {
+        if changed.rows_affected() == 0 {
             let id = edit.id.to_string();
             return Err(absent_or_stale(&mut transaction, "agents", &id)
                 .await?
                 .into());
-        };
+        }
+        let renamed = one(&mut transaction, edit.id).await?;
         transaction.commit().await.map_err(failed)?;
-        Ok(agent(&row)?)
+        Ok(renamed.ok_or(Refusal::NotFound)?)
     }
 
     async fn delete(&self, id: AgentId, version: Option<u64>) -> Result<(), WriteError> {
@@ -107,25 +118,51 @@ impl AgentStore for SqliteStore {
         Ok(())
     }
 
-    async fn heard(
+    async fn begin_session(
         &self,
         id: AgentId,
-        facts: Option<&AgentFacts>,
+        facts: &AgentFacts,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let facts = facts.map(to_json).transpose()?;
+    ) -> Result<Option<u64>, StoreError> {
         sqlx::query(
-            "UPDATE agents SET last_seen_at = max(coalesce(last_seen_at, $2), $2), \
-             facts = coalesce($3, facts) WHERE id = $1",
+            "UPDATE agents SET sessions = sessions + 1, facts = $3, \
+             last_seen_at = max(coalesce(last_seen_at, $2), $2) WHERE id = $1 RETURNING sessions",
         )
         .bind(id.to_string())
         .bind(now.as_unix_millis())
-        .bind(facts)
+        .bind(to_json(facts)?)
+        .fetch_optional(&self.writer)
+        .await
+        .map_err(failed)?
+        .map(|row| row.count("sessions"))
+        .transpose()
+    }
+
+    async fn heard(&self, id: AgentId, now: Timestamp) -> Result<(), StoreError> {
+        // A replica whose clock is behind moves nothing back.
+        sqlx::query(
+            "UPDATE agents SET last_seen_at = max(coalesce(last_seen_at, $2), $2) WHERE id = $1",
+        )
+        .bind(id.to_string())
+        .bind(now.as_unix_millis())
         .execute(&self.writer)
         .await
         .map_err(failed)?;
         Ok(())
     }
+}
+
+async fn one(
+    transaction: &mut Transaction<'_, Sqlite>,
+    id: AgentId,
+) -> Result<Option<Agent>, StoreError> {
+    sqlx::query(concat!(agent_columns!(), "WHERE a.id = $1"))
+        .bind(id.to_string())
+        .fetch_optional(&mut **transaction)
+        .await
+        .map_err(failed)?
+        .map(|row| agent(&row))
+        .transpose()
 }
 
 async fn insert_token(
@@ -148,7 +185,7 @@ async fn insert_token(
     Ok(())
 }
 
-pub(super) fn standing(row: &SqliteRow) -> Result<AgentStanding, StoreError> {
+fn standing(row: &SqliteRow) -> Result<AgentStanding, StoreError> {
     let word = row.text("standing")?;
     AgentStanding::ALL
         .into_iter()
@@ -157,8 +194,8 @@ pub(super) fn standing(row: &SqliteRow) -> Result<AgentStanding, StoreError> {
 }
 
 fn agent(row: &SqliteRow) -> Result<Agent, StoreError> {
-    let serial = row.text_if("certificate_serial")?;
-    let until = row.time_if("certificate_until")?;
+    let serial = row.text_if("serial")?;
+    let not_after = row.time_if("not_after")?;
     Ok(Agent {
         id: row.word("id")?,
         version: row.count("version")?,
@@ -168,7 +205,7 @@ fn agent(row: &SqliteRow) -> Result<Agent, StoreError> {
         facts: row.json("facts")?,
         last_seen_at: row.time_if("last_seen_at")?,
         certificate: serial
-            .zip(until)
+            .zip(not_after)
             .map(|(serial, not_after)| AgentCertificate { serial, not_after }),
         created_at: row.time("created_at")?,
     })

@@ -39,7 +39,7 @@ impl JobQueue for SqliteStore {
     ) -> Result<Option<ClaimedJob>, StoreError> {
         sqlx::query(
             "UPDATE jobs SET state = 'leased', attempt = attempt + 1, fence = fence + 1, \
-             lease_until = $3, applied_sequence = 0, assigned_destinations = NULL \
+             lease_until = $3, applied_sequence = 0 \
              WHERE id = (SELECT id FROM jobs WHERE agent_id = $1 AND state = 'queued' \
                  AND (deadline IS NULL OR deadline > $2) ORDER BY id LIMIT 1) \
              RETURNING id, kind, policy_id, attempt, fence, deadline, parameters",

@@ -1,4 +1,4 @@
-use arkeep_core::job::{Fence, JobKind, JobState};
+use arkeep_core::job::{Fence, JobError, JobKind, JobState};
 use arkeep_core::{AgentId, DestinationId, JobId, PolicyId, StoreError, Timestamp};
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
@@ -101,6 +101,27 @@ impl JobStore for SqliteStore {
         .map_err(failed)?
         .map(|row| row.word("id"))
         .transpose()
+    }
+
+    async fn give_up(
+        &self,
+        job: JobId,
+        fence: Fence,
+        error: &JobError,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let ended = sqlx::query(
+            "UPDATE jobs SET state = 'failed', error = $3, ended_at = $4, lease_until = NULL \
+             WHERE id = $1 AND fence = $2 AND state IN ('leased', 'running')",
+        )
+        .bind(job.to_string())
+        .bind(signed(fence.0))
+        .bind(to_json(error)?)
+        .bind(now.as_unix_millis())
+        .execute(&self.writer)
+        .await
+        .map_err(failed)?;
+        Ok(ended.rows_affected() == 1)
     }
 
     async fn pending(&self) -> Result<Vec<(JobState, u64)>, StoreError> {

@@ -52,11 +52,11 @@ async fn a_sign_of_life_changes_no_version_and_keeps_the_facts() -> Tested {
 
     sandbox
         .store
-        .heard(made.id, Some(&facts), after(10))
+        .begin_session(made.id, &facts, after(10))
         .await?;
-    sandbox.store.heard(made.id, None, after(20)).await?;
+    sandbox.store.heard(made.id, after(20)).await?;
     // A replica whose clock is behind moves nothing back.
-    sandbox.store.heard(made.id, None, after(15)).await?;
+    sandbox.store.heard(made.id, after(15)).await?;
 
     let found = AgentStore::find(&sandbox.store, made.id).await?;
     let found = found.ok_or("gone")?;
@@ -66,13 +66,32 @@ async fn a_sign_of_life_changes_no_version_and_keeps_the_facts() -> Tested {
     Ok(())
 }
 
+/// T8
+#[tokio::test]
+async fn each_session_has_a_higher_number_than_all_before_it() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let made = sandbox.agent().await;
+    let facts = AgentFacts::default();
+
+    let mut numbers = Vec::new();
+    for _ in 0..3 {
+        numbers.push(sandbox.store.begin_session(made.id, &facts, NOON).await?);
+    }
+
+    assert_eq!(numbers, [Some(1), Some(2), Some(3)]);
+    Ok(())
+}
+
 #[tokio::test]
 async fn one_that_is_not_there_is_not_made() -> Tested {
     let sandbox = Sandbox::new().await;
     let nobody = AgentId::mint(NOON, &SystemEntropy);
 
-    sandbox.store.heard(nobody, None, NOON).await?;
+    sandbox.store.heard(nobody, NOON).await?;
+    let facts = AgentFacts::default();
+    let begun = sandbox.store.begin_session(nobody, &facts, NOON).await?;
 
+    assert_eq!(begun, None);
     assert_eq!(AgentStore::find(&sandbox.store, nobody).await?, None);
     let offered = AgentStore::offer(&sandbox.store, nobody, &join_token()).await;
     assert_refused(offered, Refusal::NotFound);

@@ -3,7 +3,7 @@ use std::time::Duration;
 use arkeep_core::job::{
     DestinationResult, JobError, JobKind, JobReport, JobSource, JobState, Outcome, ReportBody,
 };
-use arkeep_core::queue::{JobQueue, NewJob};
+use arkeep_core::queue::{Applied, JobQueue, NewJob};
 use arkeep_core::{AgentId, DestinationId, JobId, PolicyId, StoreError, SystemEntropy};
 use arkeep_server::store::Page;
 use arkeep_server::store::jobs::{JobFilter, JobStore};
@@ -211,6 +211,49 @@ async fn one_that_waits_can_be_missed_and_one_that_runs_cannot() -> Tested {
         .miss(policy, JobKind::Backup, after(9))
         .await?;
     assert_eq!(missed, None);
+    Ok(())
+}
+
+/// S5
+#[tokio::test]
+async fn one_that_was_given_up_keeps_what_its_holder_says_later() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let id = enqueue(&sandbox, agent, None, 1).await?;
+    let claimed = claim(&sandbox, agent).await?.ok_or("nothing to claim")?;
+    let error = JobError {
+        code: "lost".to_owned(),
+        detail: "the agent knows nothing of it".to_owned(),
+    };
+
+    let stale = arkeep_core::job::Fence(claimed.fence.0 + 1);
+    assert!(!sandbox.store.give_up(id, stale, &error, after(5)).await?);
+    let given_up = sandbox.store.give_up(id, claimed.fence, &error, after(5));
+    assert!(given_up.await?);
+    let again = sandbox.store.give_up(id, claimed.fence, &error, after(6));
+    assert!(!again.await?);
+
+    let report = JobReport {
+        job: id,
+        attempt: claimed.attempt,
+        fence: claimed.fence,
+        sequence: 1,
+        at: after(7),
+        body: ReportBody::Finished {
+            outcome: Outcome::Succeeded,
+            error: None,
+            results: Vec::new(),
+            hooks: Vec::new(),
+        },
+    };
+    let applied = sandbox.store.apply(agent, &report, after(7)).await?;
+    assert_eq!(applied, Applied::Late(Some(Outcome::Succeeded)));
+    let job = JobStore::find(&sandbox.store, id).await?.ok_or("gone")?;
+    assert_eq!(
+        (job.state, job.ended_at),
+        (JobState::Failed, Some(after(5)))
+    );
+    assert_eq!(job.error, Some(error));
     Ok(())
 }
 

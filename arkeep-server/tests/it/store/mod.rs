@@ -9,6 +9,7 @@
 mod agents;
 mod auth;
 mod destinations;
+mod enrollments;
 mod instance;
 mod jobs;
 mod keys;
