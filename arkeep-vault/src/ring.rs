@@ -11,25 +11,29 @@
 //! opens with it, and it can be enabled again when something turns out to be missing.
 
 mod census;
+mod entry;
 mod error;
 mod file;
 mod format;
+mod list;
 mod rekey;
+mod state;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use secrecy::SecretSlice;
-use secrecy::zeroize::Zeroizing;
 
-use crate::xaes::KEY_LEN;
 use crate::{DataKey, KeyError, KeyId, KeyLengthError, KeyProvider};
+use entry::RingEntry;
 
 pub use census::Census;
-pub use error::RingError;
+pub use error::{RingError, RingFormatError, UnlockError};
 pub use file::RingFile;
-pub use format::{RingFormatError, UnlockError, WrappedRing};
+pub use format::WrappedRing;
+#[cfg(feature = "testing")]
+pub(crate) use list::decode;
 pub use rekey::RekeyError;
 
 /// Data keys in memory.
@@ -313,73 +317,6 @@ pub enum ChangeError {
 /// A process that shares the ring file learns of a change when it next reads the file, which is
 /// at the latest when it calls [`RingFile::refresh`].
 pub const REMOVAL_DELAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
-
-/// A key with its story. The bytes are kept for wrapping the ring again.
-struct RingEntry {
-    id: KeyId,
-    state: KeyState,
-    created_at: i64,
-    changed_at: i64,
-    messages_sealed: AtomicU64,
-    bytes: SecretSlice<u8>,
-    ready: Arc<DataKey>,
-}
-
-impl RingEntry {
-    fn new(info: KeyInfo, bytes: SecretSlice<u8>, ready: Arc<DataKey>) -> Self {
-        Self {
-            id: info.id,
-            state: info.state,
-            created_at: info.created_at,
-            changed_at: info.changed_at,
-            messages_sealed: AtomicU64::new(info.messages_sealed),
-            bytes,
-            ready,
-        }
-    }
-
-    fn generate(now: i64, others: &[Self]) -> Result<Self, ChangeError> {
-        let mut key = Zeroizing::new([0; KEY_LEN]);
-        getrandom::fill(&mut *key).map_err(|_| ChangeError::NoRandomness)?;
-        let mut id = [0; 8];
-        loop {
-            getrandom::fill(&mut id).map_err(|_| ChangeError::NoRandomness)?;
-            if others.iter().all(|other| other.id.to_bytes() != id) {
-                break;
-            }
-        }
-        let info = KeyInfo {
-            id: KeyId::from_bytes(id),
-            state: KeyState::Primary,
-            created_at: now,
-            changed_at: now,
-            messages_sealed: 0,
-        };
-        let ready = Arc::new(DataKey::from_array(info.id, &key));
-        Ok(Self::new(info, key.to_vec().into(), ready))
-    }
-
-    fn info(&self) -> KeyInfo {
-        KeyInfo {
-            id: self.id,
-            state: self.state,
-            created_at: self.created_at,
-            changed_at: self.changed_at,
-            messages_sealed: self.messages_sealed.load(Ordering::Relaxed),
-        }
-    }
-
-    fn move_to(&mut self, state: KeyState, now: i64) {
-        self.state = state;
-        self.changed_at = now;
-    }
-}
-
-impl Clone for RingEntry {
-    fn clone(&self) -> Self {
-        Self::new(self.info(), self.bytes.clone(), Arc::clone(&self.ready))
-    }
-}
 
 const MOST_KEYS: usize = 256;
 

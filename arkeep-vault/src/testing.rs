@@ -20,7 +20,7 @@ pub mod sealer;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::{ChangeError, DataKey, KeyError, KeyId, KeyProvider, Keyring};
+use crate::{ChangeError, DataKey, KeyError, KeyId, KeyProvider, Keyring, RingFormatError};
 
 /// Keys in memory, which come and go as a test says.
 ///
@@ -102,6 +102,16 @@ impl KeyProvider for MemoryKeys {
     fn by_id(&self, id: KeyId) -> Result<Arc<DataKey>, KeyError> {
         self.reach()?.ring.by_id(id)
     }
+}
+
+/// Reads the list of keys of a ring as it is before it is encrypted, for a fuzzer that has no
+/// chance to guess a ring key.
+///
+/// # Errors
+///
+/// [`RingFormatError`], as for a ring.
+pub fn parse_key_list(bytes: &[u8]) -> Result<Keyring, RingFormatError> {
+    crate::ring::decode(bytes)
 }
 
 /// A promise that an implementation does not keep.

@@ -1,9 +1,9 @@
-//! What can be wrong with a ring in a file.
+//! What can be wrong with a ring.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{ChangeError, RingFormatError, UnlockError};
+use super::ChangeError;
 use crate::{KeyWrapper, UnwrapError, WrapError};
 
 /// A ring file was not opened, made or changed.
@@ -155,4 +155,68 @@ impl From<ChangeError> for RingError {
     fn from(error: ChangeError) -> Self {
         Self::Refused(error)
     }
+}
+
+/// Bytes that are not a ring, or a ring that nobody should use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RingFormatError {
+    /// Something else was stored here.
+    #[error("it is not a key ring")]
+    NotARing,
+
+    /// Written by a newer program. Run the version that wrote it.
+    #[error("it has format version {version}, which is not known here")]
+    Version {
+        /// The version it says it has.
+        version: u8,
+    },
+
+    /// Cut short, or with a length that lies. Restore it from a backup.
+    #[error("it is cut short")]
+    CutShort,
+
+    /// Longer than it says it is. Restore it from a backup.
+    #[error("it is longer than it says")]
+    TooLong,
+
+    /// Some byte is not as it was written. Restore it from a backup.
+    #[error("its checksum is wrong")]
+    Checksum,
+
+    /// No slot, more than two, or one that no guard can have written.
+    #[error("its slots make no sense")]
+    Slots,
+
+    /// The ring key is right and the ring is not the one it encrypted. Restore it from a backup.
+    #[error("it was altered")]
+    Altered,
+
+    /// It was decrypted and has not exactly one primary key.
+    #[error("it has {count} primary keys, and must have exactly one")]
+    Primaries {
+        /// How many there are.
+        count: usize,
+    },
+
+    /// It was decrypted and is no list of keys that this program could have written.
+    #[error("its list of keys makes no sense")]
+    Keys,
+}
+
+/// A ring did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnlockError {
+    /// The guard opens no slot of this ring: it is another ring's key.
+    #[error("the key does not belong to this ring")]
+    WrongKey,
+
+    /// The guard opened its slot, and the ring behind it is damaged.
+    #[error("the key ring is damaged")]
+    Damaged(#[from] RingFormatError),
+
+    /// The guard cannot be asked now.
+    #[error("the ring key could not be unwrapped")]
+    Guard(#[source] UnwrapError),
 }

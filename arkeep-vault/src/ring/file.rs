@@ -2,14 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use secrecy::ExposeSecret;
-
-use super::format::{RingKey, Slot};
-use super::{Census, KeyInfo, Keyring, RingError, RingFormatError, UnlockError, WrappedRing};
-use crate::files::{self, Lock, ReadFault, Stamp};
+use super::state::{Block, Draft, Loaded, State, kinds};
+use super::{Census, KeyInfo, Keyring, RingError, WrappedRing};
+use crate::files::{self, Lock, Stamp};
 use crate::{DataKey, KeyError, KeyId, KeyProvider, KeyWrapper};
 
 /// A key ring in a file, wrapped by a key-encryption key.
@@ -295,146 +292,6 @@ impl From<RingError> for KeyError {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct State {
-    pub(super) guard: Arc<dyn KeyWrapper>,
-    key: Arc<RingKey>,
-    ring: Keyring,
-    pub(super) wrapped: WrappedRing,
-    stamp: Stamp,
-    block: Block,
-}
-
-impl State {
-    /// The key for one more message, if one more is already counted.
-    fn take_current(&self) -> Option<Arc<DataKey>> {
-        self.block.take().then(|| self.ring.primary_key())
-    }
-
-    fn replace(&mut self, loaded: Loaded, block: Option<u64>) {
-        if let Some(size) = block {
-            self.block = Block::new(size);
-        } else if loaded.ring.primary() != self.ring.primary() {
-            self.block = Block::default();
-        }
-        self.key = loaded.key;
-        self.ring = loaded.ring;
-        self.wrapped = loaded.wrapped;
-        self.stamp = loaded.stamp;
-    }
-}
-
-/// A change in the making.
-pub(super) struct Draft {
-    pub(super) guard: Arc<dyn KeyWrapper>,
-    pub(super) key: Arc<RingKey>,
-    ring: Keyring,
-    pub(super) slots: Vec<Slot>,
-    block: Option<u64>,
-}
-
-impl Draft {
-    /// The slot that this guard opens.
-    pub(super) fn slot_of(&self, path: &Path, guard: &dyn KeyWrapper) -> Result<Slot, RingError> {
-        let refused = |error| RingError::unlock(path, kinds(&self.slots), guard, error);
-        for slot in &self.slots {
-            if slot.holds(&self.key, guard).map_err(refused)? {
-                return Ok(slot.clone());
-            }
-        }
-        Err(refused(UnlockError::WrongKey))
-    }
-}
-
-fn kinds(slots: &[Slot]) -> Vec<String> {
-    slots.iter().map(|slot| slot.kind().to_owned()).collect()
-}
-
-/// What the file says.
-struct Loaded {
-    wrapped: WrappedRing,
-    key: Arc<RingKey>,
-    ring: Keyring,
-    stamp: Stamp,
-}
-
-impl Loaded {
-    /// Reads the file, with a ring key that is already known if it still fits.
-    fn read(
-        path: &Path,
-        guard: &dyn KeyWrapper,
-        known: Option<&Arc<RingKey>>,
-    ) -> Result<Self, RingError> {
-        let content = files::read(path, LONGEST_FILE).map_err(|fault| match fault {
-            ReadFault::Missing => RingError::Missing { path: path.into() },
-            ReadFault::SymbolicLink => RingError::SymbolicLink { path: path.into() },
-            ReadFault::NotAFile => RingError::NotAFile { path: path.into() },
-            ReadFault::TooLong => RingError::damaged(path)(RingFormatError::TooLong),
-            ReadFault::Io(source) => RingError::io(path)(source),
-        })?;
-        let wrapped =
-            WrappedRing::parse(content.bytes.expose_secret()).map_err(RingError::damaged(path))?;
-        let by_known = known.and_then(|key| Some((Arc::clone(key), wrapped.open(key).ok()?)));
-        let (key, ring) = match by_known {
-            Some(unlocked) => unlocked,
-            None => {
-                let key = wrapped.ring_key(guard).map_err(|error| {
-                    RingError::unlock(path, kinds(&wrapped.slots), guard, error)
-                })?;
-                let ring = wrapped.open(&key).map_err(RingError::damaged(path))?;
-                (Arc::new(key), ring)
-            }
-        };
-        let stamp = content.stamp;
-        Ok(Self {
-            wrapped,
-            key,
-            ring,
-            stamp,
-        })
-    }
-
-    /// A file that is older than what this process has seen must not become the base of a change.
-    fn is_not_older(&self, path: &Path, revision: u64) -> Result<(), RingError> {
-        match self.ring.revision < revision {
-            true => Err(RingError::RolledBack { path: path.into() }),
-            false => Ok(()),
-        }
-    }
-}
-
-/// What this process may still seal before it must write the count again.
-#[derive(Debug, Default)]
-struct Block {
-    size: u64,
-    used: AtomicU64,
-}
-
-impl Block {
-    fn new(size: u64) -> Self {
-        let used = AtomicU64::new(0);
-        Self { size, used }
-    }
-
-    fn take(&self) -> bool {
-        self.used.fetch_add(1, Ordering::Relaxed) < self.size
-    }
-
-    fn is_left(&self) -> bool {
-        self.used.load(Ordering::Relaxed) < self.size
-    }
-
-    fn next_size(&self) -> u64 {
-        (self.size * 2).clamp(SMALLEST_BLOCK, LARGEST_BLOCK)
-    }
-}
-
-const SMALLEST_BLOCK: u64 = 64;
-const LARGEST_BLOCK: u64 = 1 << 16;
-
-/// More than two slots and 256 keys take.
-const LONGEST_FILE: usize = 64 << 10;
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -442,6 +299,7 @@ mod tests {
 
     use super::*;
     use crate::ring::KeyState;
+    use crate::ring::state::LONGEST_FILE;
     use crate::{Binding, KeyEncryptionKey, OpenError, Sealer, SecretString, Vault};
 
     type TestResult = Result<(), Box<dyn std::error::Error>>;

@@ -4,14 +4,13 @@
 //! key, in one or two slots; the ring, encrypted under the ring key; and a checksum, which tells a
 //! damaged file from a wrong key.
 
-use std::sync::Arc;
-
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretSlice};
 
-use super::{KeyInfo, KeyState, Keyring, MOST_KEYS, RingEntry};
+use super::list::{decode, encode};
+use super::{Keyring, RingFormatError, UnlockError};
 use crate::xaes::{KEY_LEN, Refused, XaesKey};
-use crate::{DataKey, KeyId, KeyWrapper, UnwrapError, WrapError};
+use crate::{KeyWrapper, UnwrapError, WrapError};
 
 /// A ring that nobody can read without its key-encryption key.
 ///
@@ -234,70 +233,6 @@ impl std::fmt::Debug for RingKey {
     }
 }
 
-/// Bytes that are not a ring, or a ring that nobody should use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RingFormatError {
-    /// Something else was stored here.
-    #[error("it is not a key ring")]
-    NotARing,
-
-    /// Written by a newer program. Run the version that wrote it.
-    #[error("it has format version {version}, which is not known here")]
-    Version {
-        /// The version it says it has.
-        version: u8,
-    },
-
-    /// Cut short, or with a length that lies. Restore it from a backup.
-    #[error("it is cut short")]
-    CutShort,
-
-    /// Longer than it says it is. Restore it from a backup.
-    #[error("it is longer than it says")]
-    TooLong,
-
-    /// Some byte is not as it was written. Restore it from a backup.
-    #[error("its checksum is wrong")]
-    Checksum,
-
-    /// No slot, more than two, or one that no guard can have written.
-    #[error("its slots make no sense")]
-    Slots,
-
-    /// The ring key is right and the ring is not the one it encrypted. Restore it from a backup.
-    #[error("it was altered")]
-    Altered,
-
-    /// It was decrypted and has not exactly one primary key.
-    #[error("it has {count} primary keys, and must have exactly one")]
-    Primaries {
-        /// How many there are.
-        count: usize,
-    },
-
-    /// It was decrypted and is no list of keys that this program could have written.
-    #[error("its list of keys makes no sense")]
-    Keys,
-}
-
-/// A ring did not open.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UnlockError {
-    /// The guard opens no slot of this ring: it is another ring's key.
-    #[error("the key does not belong to this ring")]
-    WrongKey,
-
-    /// The guard opened its slot, and the ring behind it is damaged.
-    #[error("the key ring is damaged")]
-    Damaged(#[from] RingFormatError),
-
-    /// The guard cannot be asked now.
-    #[error("the ring key could not be unwrapped")]
-    Guard(#[source] UnwrapError),
-}
-
 /// Everything before the body's length: authenticated with the body, so that no slot can be added.
 fn head(slots: &[Slot]) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
@@ -312,88 +247,17 @@ fn head(slots: &[Slot]) -> Vec<u8> {
     bytes
 }
 
-fn encode(ring: &Keyring) -> SecretSlice<u8> {
-    // All the room at once: growing later would leave a copy of the keys behind.
-    let mut bytes = Vec::with_capacity(RING_HEAD_LEN + ring.keys.len() * ENTRY_LEN);
-    bytes.extend_from_slice(&ring.revision.to_be_bytes());
-    bytes.extend_from_slice(&(ring.keys.len() as u16).to_be_bytes());
-    for entry in &ring.keys {
-        let info = entry.info();
-        bytes.extend_from_slice(&info.id.to_bytes());
-        bytes.push(match info.state {
-            KeyState::Primary => 1,
-            KeyState::Decrypt => 2,
-            KeyState::Disabled => 3,
-        });
-        bytes.extend_from_slice(&info.created_at.to_be_bytes());
-        bytes.extend_from_slice(&info.changed_at.to_be_bytes());
-        bytes.extend_from_slice(&info.messages_sealed.to_be_bytes());
-        bytes.extend_from_slice(entry.bytes.expose_secret());
-    }
-    bytes.into()
-}
-
-fn decode(bytes: &[u8]) -> Result<Keyring, RingFormatError> {
-    let mut reader = Reader(bytes);
-    let revision = reader.array().ok_or(RingFormatError::Keys)?;
-    let count = reader.array().ok_or(RingFormatError::Keys)?;
-    let count = usize::from(u16::from_be_bytes(count));
-    if reader.0.len() != count * ENTRY_LEN || count > MOST_KEYS {
-        return Err(RingFormatError::Keys);
-    }
-    let keys = (0..count)
-        .map(|_| decode_entry(&mut reader))
-        .collect::<Option<Vec<_>>>()
-        .ok_or(RingFormatError::Keys)?;
-    let mut ids: Vec<_> = keys.iter().map(|entry| entry.id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    if ids.len() != keys.len() {
-        return Err(RingFormatError::Keys);
-    }
-    let primaries = keys
-        .iter()
-        .filter(|entry| entry.state == KeyState::Primary)
-        .count();
-    if primaries != 1 {
-        return Err(RingFormatError::Primaries { count: primaries });
-    }
-    Ok(Keyring {
-        keys,
-        revision: u64::from_be_bytes(revision),
-    })
-}
-
-fn decode_entry(reader: &mut Reader<'_>) -> Option<RingEntry> {
-    let info = KeyInfo {
-        id: KeyId::from_bytes(reader.array()?),
-        state: match reader.array()? {
-            [1] => KeyState::Primary,
-            [2] => KeyState::Decrypt,
-            [3] => KeyState::Disabled,
-            _ => return None,
-        },
-        created_at: i64::from_be_bytes(reader.array()?),
-        changed_at: i64::from_be_bytes(reader.array()?),
-        messages_sealed: u64::from_be_bytes(reader.array()?),
-    };
-    let key = reader.0.first_chunk::<KEY_LEN>()?;
-    let bytes = reader.take(KEY_LEN)?.to_owned();
-    let ready = Arc::new(DataKey::from_array(info.id, key));
-    Some(RingEntry::new(info, bytes.into(), ready))
-}
-
 /// Takes bytes off the front, and never more than there are.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*taken)
@@ -422,12 +286,11 @@ const VERSION: u8 = 1;
 const LONGEST_KIND: usize = 64;
 const LONGEST_WRAPPED: usize = 4096;
 const CHECKSUM_LEN: usize = 4;
-const RING_HEAD_LEN: usize = 8 + 2;
-const ENTRY_LEN: usize = 8 + 1 + 3 * 8 + KEY_LEN;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::MOST_KEYS;
     use crate::{KeyEncryptionKey, KeyProvider};
 
     type TestResult = Result<(), Box<dyn std::error::Error>>;
