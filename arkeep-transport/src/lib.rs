@@ -23,6 +23,8 @@ pub mod server;
 pub mod session;
 #[cfg(any(feature = "server", feature = "client"))]
 mod status;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod token;
 pub mod trust;
 pub mod wire;

@@ -153,3 +153,21 @@ impl EnrollmentStore for MemoryEnrollments {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::enrollment::EnrollmentFixture;
+
+    #[derive(Debug, Default)]
+    struct Fixture(MemoryEnrollments);
+
+    #[async_trait]
+    impl EnrollmentFixture for Fixture {
+        fn store(&self) -> &dyn EnrollmentStore {
+            &self.0
+        }
+    }
+
+    crate::enrollment_store_conformance!(async { Fixture::default() });
+}
