@@ -6,4 +6,6 @@ mod failpoint;
 mod files;
 pub mod guard;
 pub mod outbox;
+pub mod restic;
 pub mod state;
+mod sys;

@@ -13,3 +13,4 @@ mod conversation;
 mod crash;
 mod executor;
 mod outbox;
+mod restic;

@@ -1,0 +1,360 @@
+//! One command of restic at one repository.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::time::Duration;
+
+use arkeep_core::engine::{EngineError, Observer, Silent};
+use arkeep_core::job::LogLevel;
+use arkeep_core::policy::Limits;
+use arkeep_core::repository::{Location, Repository};
+use arkeep_core::{ExposeSecret, SecretSlice, SecretString};
+use tokio::sync::mpsc;
+
+use super::ResticEngine;
+use super::listen::{Ended, Heed, Listener};
+use super::mounts::require_mounted;
+use super::place::{Place, local_directory, refused};
+use super::process::{self, Ending, Feed, Order, Patience};
+use super::redact::Redactor;
+use super::words::Words;
+use super::workdir::WorkDir;
+use crate::sys::Leash;
+
+/// What is asked of restic. The arguments are fixed words and flags with bound values; what could
+/// be taken for a flag is in `operands`.
+#[derive(Debug, Default)]
+pub(super) struct Ask<'a> {
+    pub(super) verb: &'static str,
+    pub(super) flags: Vec<String>,
+    /// Flags whose value is read from a pipe.
+    pub(super) piped: Vec<(&'static str, Vec<u8>)>,
+    /// What comes after `--`.
+    pub(super) operands: Vec<String>,
+    pub(super) limits: Option<&'a Limits>,
+    pub(super) kind: Kind,
+}
+
+/// What a command needs from its surroundings.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It answers at once and leaves no lock.
+    #[default]
+    Question,
+    /// It may go on for days and holds a lock.
+    Work,
+    /// The same, and it builds a cache of its own that it may leave behind.
+    Check,
+}
+
+impl ResticEngine {
+    /// Runs one command; after one that was stopped, removes the lock it may have left.
+    pub(super) async fn call(
+        &self,
+        at: &Repository,
+        ask: Ask<'_>,
+        observer: &dyn Observer,
+        heed: Heed<'_>,
+        stream: Option<mpsc::Sender<Vec<u8>>>,
+    ) -> Result<Ended, EngineError> {
+        let locks = ask.kind != Kind::Question;
+        let ended = Box::pin(self.call_once(at, ask, observer, heed, stream)).await;
+        if locks && matches!(ended, Err(Stopped { started: true, .. })) {
+            self.remove_lock(at, observer).await;
+        }
+        ended.map_err(|stopped| stopped.error)
+    }
+
+    async fn remove_lock(&self, at: &Repository, observer: &dyn Observer) {
+        let ask = Ask {
+            verb: "unlock",
+            ..Ask::default()
+        };
+        let unlocked = tokio::time::timeout(
+            TIDYING,
+            self.call_once(at, ask, &Silent, &mut |_, _| false, None),
+        )
+        .await;
+        let done = matches!(&unlocked, Ok(Ok(ended)) if ended.code == 0);
+        if !done {
+            observer.line(
+                LogLevel::Warn,
+                "the lock of the run that was stopped may still be there; the next run removes it",
+            );
+        }
+    }
+
+    async fn call_once(
+        &self,
+        at: &Repository,
+        ask: Ask<'_>,
+        observer: &dyn Observer,
+        heed: Heed<'_>,
+        stream: Option<mpsc::Sender<Vec<u8>>>,
+    ) -> Result<Ended, Stopped> {
+        not_yet_cancelled(observer).await?;
+        let password = password(&at.password)?;
+        let (program, version) = self.program().await?;
+        if let Location::Local(location) = &at.location
+            && location.must_be_mounted
+        {
+            let directory = local_directory(location, at.path.as_str())?;
+            self.look(move || require_mounted(&directory)).await?;
+        }
+        let dir = self.work_dir(&self.config.runtime_dir)?;
+        let place = Place::of(at, version, &dir)?;
+        let redactor = redactor(at, &place);
+        let link = dir.path().join("restic");
+        let target = format!("/proc/self/fd/{}", program.file.as_raw_fd());
+        std::os::unix::fs::symlink(target, &link).map_err(|error| failed("a link", &error))?;
+
+        let own_cache = match ask.kind {
+            Kind::Check => Some(self.work_dir(&self.config.cache_dir)?),
+            Kind::Question | Kind::Work => None,
+        };
+        let cache = own_cache
+            .as_ref()
+            .map_or(self.config.cache_dir.clone(), |dir| dir.path().to_owned());
+        let secret = Feed::new(password).map_err(|error| failed("a pipe", &error))?;
+        let mut args: Vec<OsString> = vec![ask.verb.into(), "--json".into()];
+        args.push(bound("--cache-dir", &cache));
+        args.push(format!("--password-file={}", secret.path()).into());
+        args.extend(place.options.iter().map(OsString::from));
+        args.extend(rates(ask.limits).map(OsString::from));
+        args.extend(ask.flags.into_iter().map(OsString::from));
+        let mut keep = vec![secret.into_reader()];
+        for (flag, content) in ask.piped {
+            let feed =
+                Feed::new(SecretSlice::from(content)).map_err(|error| failed("a pipe", &error))?;
+            args.push(format!("{flag}={}", feed.path()).into());
+            keep.push(feed.into_reader());
+        }
+        args.push("--".into());
+        args.extend(ask.operands.into_iter().map(OsString::from));
+
+        let mut env = self.environment(ask.verb, ask.limits, &dir)?;
+        env.extend(place.env);
+        let order = Order {
+            program: &link,
+            args,
+            env,
+            leash: Leash {
+                keep,
+                give_way: ask.limits.is_some_and(|limits| limits.io_nice),
+            },
+            patience: self.patience(ask.kind, ask.limits),
+            grace: self.config.deadlines.grace,
+        };
+        let mut listener = Listener {
+            observer,
+            redactor,
+            words: Words::default(),
+            heed,
+        };
+        let ran = process::run(&self.spawner, order, observer, &mut listener, stream).await;
+        let Listener {
+            words, redactor, ..
+        } = listener;
+        let ending = ran.map_err(|error| cannot_start(&program.path, &error))?;
+        match ending {
+            Ending::Exited(code) => Ok(Ended {
+                code,
+                words,
+                redactor,
+            }),
+            Ending::Killed(signal) => Err(Stopped::started(EngineError::Failed(format!(
+                "restic was killed by signal {signal}: {}",
+                words.told(&redactor)
+            )))),
+            Ending::Cancelled => Err(Stopped::started(EngineError::Cancelled)),
+            Ending::Overdue(limit) => Err(Stopped::started(EngineError::Failed(format!(
+                "no progress for {} seconds, so restic was stopped; is the back-end reachable? {}",
+                limit.as_secs(),
+                words.told(&redactor)
+            )))),
+        }
+    }
+
+    /// The whole environment but for what the back-end needs.
+    fn environment(
+        &self,
+        verb: &str,
+        limits: Option<&Limits>,
+        dir: &WorkDir,
+    ) -> Result<Vec<(&'static str, OsString)>, EngineError> {
+        let temporary = self.config.cache_dir.join("tmp");
+        fs::create_dir_all(&temporary).map_err(|error| failed("the cache", &error))?;
+        let mut env = vec![
+            ("PATH", self.config.helpers_path.clone()),
+            ("HOME", dir.path().into()),
+            ("TMPDIR", temporary.into()),
+            ("RESTIC_PROGRESS_FPS", frames(verb).into()),
+        ];
+        if let Some(cpus) = limits
+            .and_then(|limits| limits.cpus)
+            .filter(|&cpus| cpus > 0)
+        {
+            env.push(("GOMAXPROCS", cpus.to_string().into()));
+        }
+        Ok(env)
+    }
+
+    fn patience(&self, kind: Kind, limits: Option<&Limits>) -> Patience {
+        let deadlines = &self.config.deadlines;
+        if kind == Kind::Question {
+            return Patience::Whole(deadlines.answer);
+        }
+        // Under a limit of few KiB per second a pack on its way is a long silence.
+        let rates = limits.map(|limits| [limits.upload_kib, limits.download_kib]);
+        let slowest = rates
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|&rate| rate > 0)
+            .min();
+        let stretch = slowest.map_or(0, |rate| PACKS_KIB / u64::from(rate));
+        Patience::Silence(deadlines.silence + Duration::from_secs(stretch))
+    }
+
+    pub(super) fn work_dir(&self, parent: &Path) -> Result<WorkDir, EngineError> {
+        WorkDir::new(parent).map_err(|error| {
+            EngineError::Unusable(format!(
+                "{} cannot be written to: {error}",
+                parent.display()
+            ))
+        })
+    }
+
+    /// Looks at the file system where a dead server can hold nobody up but this thread.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let looked = tokio::task::spawn_blocking(look);
+        match tokio::time::timeout(self.config.deadlines.answer, looked).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(EngineError::Failed(
+                "a look at the disk broke off".to_owned(),
+            )),
+            Err(_) => Err(EngineError::Failed(
+                "a file system does not answer; is its server away?".to_owned(),
+            )),
+        }
+    }
+}
+
+/// A command that came to no end of its own.
+#[derive(Debug)]
+struct Stopped {
+    error: EngineError,
+    /// Whether a process was there that may have left a lock.
+    started: bool,
+}
+
+impl Stopped {
+    const fn started(error: EngineError) -> Self {
+        Self {
+            error,
+            started: true,
+        }
+    }
+}
+
+impl From<EngineError> for Stopped {
+    fn from(error: EngineError) -> Self {
+        Self {
+            error,
+            started: false,
+        }
+    }
+}
+
+async fn not_yet_cancelled(observer: &dyn Observer) -> Result<(), EngineError> {
+    tokio::select! {
+        biased;
+        () = observer.cancelled() => Err(EngineError::Cancelled),
+        () = std::future::ready(()) => Ok(()),
+    }
+}
+
+/// restic trims the content of a password file and reads a byte-order mark in it as one; a
+/// password that it would not read as written would lock its owner out of the repository.
+fn password(password: &SecretString) -> Result<SecretSlice<u8>, EngineError> {
+    let text = password.expose_secret();
+    if text.is_empty() {
+        return Err(refused("the repository password is empty"));
+    }
+    if text.trim() != text || text.starts_with('\u{feff}') || text.contains('\0') {
+        return Err(refused(
+            "the repository password begins or ends with white space, or holds a character that \
+             restic does not read back",
+        ));
+    }
+    Ok(SecretSlice::from(text.as_bytes().to_vec()))
+}
+
+fn redactor(at: &Repository, place: &Place) -> Redactor {
+    let mut redactor = Redactor::default();
+    redactor.learn(&at.password);
+    for secret in &place.secrets {
+        redactor.learn(secret);
+    }
+    redactor
+}
+
+/// How often restic says how far it has come, per second: as an observer can be told, or, where it
+/// says so in a line of the log, every ten seconds.
+fn frames(verb: &str) -> &'static str {
+    match verb {
+        "backup" | "restore" => "2",
+        _ => "0.1",
+    }
+}
+
+fn rates(limits: Option<&Limits>) -> impl Iterator<Item = String> {
+    let rates = [
+        (
+            "--limit-upload",
+            limits.and_then(|limits| limits.upload_kib),
+        ),
+        (
+            "--limit-download",
+            limits.and_then(|limits| limits.download_kib),
+        ),
+    ];
+    rates.into_iter().filter_map(|(flag, rate)| {
+        let rate = rate.filter(|&rate| rate > 0)?;
+        Some(format!("{flag}={rate}"))
+    })
+}
+
+fn bound(flag: &str, path: &Path) -> OsString {
+    let mut argument = OsString::from(flag);
+    argument.push("=");
+    argument.push(path);
+    argument
+}
+
+fn failed(what: &str, error: &std::io::Error) -> EngineError {
+    EngineError::Failed(format!("{what} cannot be made: {error}"))
+}
+
+fn cannot_start(path: &Path, error: &std::io::Error) -> EngineError {
+    match error.kind() {
+        std::io::ErrorKind::ArgumentListTooLong => {
+            refused("the request names more than the kernel takes as arguments")
+        }
+        std::io::ErrorKind::InvalidInput => {
+            refused("the request has a NUL character in it, which no path and no name can have")
+        }
+        _ => EngineError::Unusable(format!("{} cannot be run: {error}", path.display())),
+    }
+}
+
+/// For removing the lock of a run that was stopped: its back-end may be the reason for the stop.
+const TIDYING: Duration = Duration::from_secs(30);
+
+/// restic fills packs of up to 128 MiB before it says that it has come further.
+const PACKS_KIB: u64 = 256 * 1024;
