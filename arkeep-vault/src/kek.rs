@@ -259,3 +259,105 @@ fn no_randomness(source: getrandom::Error) -> WrapError {
 }
 
 const KEY_DOMAIN: &[u8] = b"arkeep-vault 1 ring key, wrapped by a key";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type TestResult = Result<(), Box<dyn std::error::Error>>;
+
+    fn opens(one: &KeyEncryptionKey, other: &KeyEncryptionKey) -> Result<bool, WrapError> {
+        let wrapped = one.wrap(&vec![9; 32].into())?;
+        Ok(other.unwrap(&wrapped).is_ok())
+    }
+
+    mod from_env_value {
+        use super::*;
+
+        /// V5
+        #[test]
+        fn takes_sixty_four_digits() -> TestResult {
+            let value = SecretString::from("0F".repeat(32));
+
+            let key = KeyEncryptionKey::from_env_value(&value)?;
+
+            let same = KeyEncryptionKey::from_bytes(&vec![0x0f; 32].into())?;
+            assert!(opens(&key, &same)?);
+            Ok(())
+        }
+
+        /// V5: and the value is not in the error.
+        #[test]
+        fn refuses_anything_else_and_keeps_it_to_itself() {
+            for value in [
+                "",
+                "hunter2",
+                &"0f".repeat(31),
+                &"0f".repeat(33),
+                &"0g".repeat(32),
+            ] {
+                let error = KeyEncryptionKey::from_env_value(&SecretString::from(value));
+
+                let error = error.map(|_| ()).unwrap_err();
+                assert!(error.to_string().contains("64 hexadecimal digits"));
+                assert!(value.is_empty() || !format!("{error:?} {error}").contains(value));
+            }
+        }
+    }
+
+    mod from_bytes {
+        use super::*;
+
+        /// V5
+        #[test]
+        fn has_exactly_thirty_two() {
+            for length in [0, 16, 31, 33, 64] {
+                let made = KeyEncryptionKey::from_bytes(&vec![0; length].into()).map(|_| ());
+
+                assert_eq!(made, Err(KeyLengthError { length }));
+            }
+        }
+    }
+
+    mod debug {
+        use super::*;
+
+        /// V8
+        #[test]
+        fn names_the_kind_and_nothing_else() -> TestResult {
+            let key = KeyEncryptionKey::from_bytes(&vec![0x41; 32].into())?;
+            let passphrase = KeyEncryptionKey::from_passphrase(
+                SecretString::from("open sesame"),
+                PassphraseCost::default(),
+            )?;
+
+            assert_eq!(format!("{key:?}"), "KeyEncryptionKey(key, [REDACTED])");
+            assert_eq!(
+                format!("{passphrase:?}"),
+                "KeyEncryptionKey(passphrase, [REDACTED])"
+            );
+            Ok(())
+        }
+    }
+
+    mod unwrap {
+        use super::*;
+
+        /// V7: a process that runs on while another changes the key in the file.
+        #[test]
+        fn reads_the_file_again_when_its_key_is_refused() -> TestResult {
+            let directory = tempfile::tempdir()?;
+            let path = directory.path().join("vault.key");
+            let running = KeyEncryptionKey::generate_file(&path)?;
+            let old = running.wrap(&vec![9; 32].into())?;
+            std::fs::remove_file(&path)?;
+            let new = KeyEncryptionKey::generate_file(&path)?;
+
+            assert!(opens(&new, &running)?);
+            assert!(running.unwrap(&old).is_ok(), "what it knew it still knows");
+            std::fs::remove_file(&path)?;
+            assert!(!opens(&new, &running)?);
+            Ok(())
+        }
+    }
+}
