@@ -2,6 +2,7 @@
 
 mod authenticator;
 pub mod cookie;
+pub mod guard;
 pub mod id;
 pub mod password;
 pub mod principal;
@@ -15,6 +16,7 @@ pub mod token;
 pub mod user;
 
 pub use authenticator::{AuthError, Authenticator, bearer_token};
+pub use guard::LoginGuard;
 pub use id::{Epoch, SessionId, TokenId};
 pub use password::{HashCost, PasswordHash, Passwords};
 pub use principal::Principal;

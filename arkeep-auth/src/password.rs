@@ -170,19 +170,24 @@ impl Passwords {
         password: &SecretString,
         stored: Option<&PasswordHash>,
     ) -> Result<PasswordCheck, PasswordError> {
-        let usable = stored.map(|hash| parse(hash).ok_or(PasswordCheck::Unusable));
+        // The dummy takes the same road as a stored hash, down to the parsing.
+        let given = stored.unwrap_or(&self.dummy);
         let too_long = password.expose_secret().len() > MAX_BYTES;
-        let (target, otherwise) = match usable {
-            Some(Ok(hash)) if !too_long => (hash, None),
-            Some(Err(unusable)) => (parse_own(&self.dummy)?, Some(unusable)),
-            _ => (parse_own(&self.dummy)?, Some(PasswordCheck::Differs)),
+        let (target, otherwise) = match parse(given) {
+            Some(hash) if stored.is_none() || too_long => (hash, Some(PasswordCheck::Differs)),
+            Some(hash) => (hash, None),
+            None => {
+                let dummy = parse(&self.dummy).ok_or(PasswordError::Hashing)?;
+                (dummy, Some(PasswordCheck::Unusable))
+            }
         };
         let password = if too_long {
             SecretString::default()
         } else {
             password.clone()
         };
-        let cost = self.cost;
+        // Asked whatever the answer will be: a match must not take longer than a mistake.
+        let outdated = self.cost.exceeds(&target);
         self.pool
             .run(move || {
                 let matches = Argon2::default()
@@ -191,7 +196,7 @@ impl Passwords {
                 match otherwise {
                     Some(answer) => answer,
                     None if !matches => PasswordCheck::Differs,
-                    None if cost.exceeds(&target) => PasswordCheck::MatchesOutdated,
+                    None if outdated => PasswordCheck::MatchesOutdated,
                     None => PasswordCheck::Matches,
                 }
             })
@@ -217,10 +222,6 @@ fn parse(stored: &PasswordHash) -> Option<phc::PasswordHash> {
     let complete = hash.salt.is_some() && hash.hash.is_some();
     let params = Params::try_from(&hash).ok()?;
     (is_argon2id && is_current && complete && HashCost::allows(&params)).then_some(hash)
-}
-
-fn parse_own(hash: &PasswordHash) -> Result<phc::PasswordHash, PasswordError> {
-    phc::PasswordHash::new(&hash.0).map_err(|_| PasswordError::Hashing)
 }
 
 /// A hash of no password, as dear as a real one: there is nothing to be found that gives it.

@@ -45,8 +45,15 @@ impl HashCost {
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub const fn for_testing() -> Self {
+        Self::for_testing_with(64)
+    }
+
+    /// One pass over so much memory, however little.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub const fn for_testing_with(memory_kib: u32) -> Self {
         Self {
-            memory_kib: 64,
+            memory_kib,
             passes: 1,
         }
     }

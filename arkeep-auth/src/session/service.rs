@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use arkeep_core::{Entropy, SecretString, StoreError, Timestamp, UserId};
 
@@ -6,6 +7,7 @@ use super::{
     Client, Ending, Lifetimes, LiveSession, NewSession, OpenOutcome, RefreshToken, Renewal,
     RotateOutcome, Rotation, SessionInfo, SessionStore,
 };
+use crate::guard::{Attempt, LoginGuard, Throttled};
 use crate::id::{Epoch, SessionId};
 use crate::password::{PasswordCheck, PasswordError, Passwords};
 use crate::principal::Principal;
@@ -40,6 +42,7 @@ pub struct SessionParts {
 #[derive(Debug)]
 pub struct Sessions {
     parts: SessionParts,
+    guard: Option<Arc<LoginGuard>>,
 }
 
 /// Somebody wants in.
@@ -77,13 +80,29 @@ impl Sessions {
     /// Stands on these parts.
     #[must_use]
     pub const fn new(parts: SessionParts) -> Self {
-        Self { parts }
+        Self { parts, guard: None }
+    }
+
+    /// Makes whoever guesses wait. Without it, a login costs a guesser one hash.
+    #[must_use]
+    pub fn guarded(mut self, guard: Arc<LoginGuard>) -> Self {
+        self.guard = Some(guard);
+        self
     }
 
     /// Opens a session for whoever knows the password.
     ///
     /// Unknown, disabled and mistaken cost one hash each and get one answer.
     pub async fn log_in(&self, login: &Login<'_>, now: Timestamp) -> Result<TokenPair, LoginError> {
+        let attempt = self.admit(login, now).await?;
+        settle(attempt, self.log_in_unguarded(login, now).await)
+    }
+
+    async fn log_in_unguarded(
+        &self,
+        login: &Login<'_>,
+        now: Timestamp,
+    ) -> Result<TokenPair, LoginError> {
         let found = self.parts.users.find_by_email(login.email).await?;
         let (user, check) = self.check(found, login.password).await?;
         let pair = self.open(user.clone(), login.client, now).await?;
@@ -215,8 +234,7 @@ impl Sessions {
         password: &SecretString,
         now: Timestamp,
     ) -> Result<AccessToken, LoginError> {
-        let found = self.parts.users.find(caller.user()).await?;
-        let (user, _) = self.check(found, password).await?;
+        let user = self.check_again(caller, password, now).await?;
         let renewal = Renewal {
             user: user.user,
             session: caller.session(),
@@ -238,8 +256,7 @@ impl Sessions {
         new: &SecretString,
         now: Timestamp,
     ) -> Result<TokenPair, ChangePasswordError> {
-        let found = self.parts.users.find(caller.user()).await?;
-        let (user, _) = self.check(found, current).await?;
+        let user = self.check_again(caller, current, now).await?;
         let hash = self.parts.passwords.hash(new).await?;
         let change = PasswordChange {
             user: user.user,
@@ -271,6 +288,54 @@ impl Sessions {
         let sessions = self.parts.sessions.prune(now).await?;
         let revocations = self.parts.revocations.prune(now).await?;
         Ok(sessions.saturating_add(revocations))
+    }
+
+    async fn admit(
+        &self,
+        login: &Login<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Attempt<'_>>, LoginError> {
+        let Some(guard) = &self.guard else {
+            return Ok(None);
+        };
+        let address = login.client.address;
+        let told = match guard.admit(login.email, address, now) {
+            Ok(attempt) => return Ok(Some(attempt)),
+            Err(told) => told,
+        };
+        // After a restart the guard knows no address. The sessions of the user do; who has none is
+        // asked for all the same, so that waiting tells nobody which accounts there are.
+        let Some(address) = address else {
+            return Err(told.into());
+        };
+        let found = self.parts.users.find_by_email(login.email).await?;
+        let nobody = UserId::from_uuid(uuid::Uuid::nil());
+        let user = found.map_or(nobody, |user| user.user);
+        let sessions = self.parts.sessions.list(user, now).await?;
+        let mut addresses = sessions.iter().filter_map(|session| session.client.address);
+        if !addresses.any(|known| known.to_canonical() == address.to_canonical()) {
+            return Err(told.into());
+        }
+        guard.recognise(login.email, address, now);
+        Ok(Some(guard.admit(login.email, Some(address), now)?))
+    }
+
+    /// The caller shows their password once more.
+    async fn check_again(
+        &self,
+        caller: &Principal,
+        password: &SecretString,
+        now: Timestamp,
+    ) -> Result<Credentials, LoginError> {
+        // Counted apart from logins: only who holds a session of the user comes here.
+        let account = caller.user().to_string();
+        let guard = self.guard.as_deref();
+        let attempt = guard.map(|guard| guard.admit(&account, None, now));
+        let checked = async {
+            let found = self.parts.users.find(caller.user()).await?;
+            self.check(found, password).await
+        };
+        settle(attempt.transpose()?, checked.await).map(|(user, _)| user)
     }
 
     async fn check(
@@ -362,6 +427,21 @@ impl Sessions {
 
 const OPEN_ATTEMPTS: usize = 3;
 
+/// Tells the guard how an attempt ended. A refusal is what was counted in advance.
+fn settle<T>(
+    attempt: Option<Attempt<'_>>,
+    outcome: Result<T, LoginError>,
+) -> Result<T, LoginError> {
+    if let Some(attempt) = attempt {
+        match &outcome {
+            Ok(_) => attempt.succeeded(),
+            Err(LoginError::Refused) => drop(attempt),
+            Err(_) => attempt.undecided(),
+        }
+    }
+    outcome
+}
+
 /// A login did not succeed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -369,6 +449,13 @@ pub enum LoginError {
     /// Unknown, disabled, or the wrong password. Answer 401, the same for all.
     #[error("the login is refused")]
     Refused,
+    /// Too many failures before this attempt, which was not looked at. Answer 429 with
+    /// `Retry-After`.
+    #[error("too many failed logins")]
+    Throttled {
+        /// How long to wait, in whole seconds.
+        retry_after: Duration,
+    },
     /// Too many passwords are being hashed. Answer 503 with `Retry-After`.
     #[error("too many logins at once")]
     Busy,
@@ -378,6 +465,14 @@ pub enum LoginError {
     /// Something that nobody outside can mend. Answer 500.
     #[error("the login failed inside")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<Throttled> for LoginError {
+    fn from(told: Throttled) -> Self {
+        Self::Throttled {
+            retry_after: told.retry_after,
+        }
+    }
 }
 
 impl From<IssueError> for LoginError {

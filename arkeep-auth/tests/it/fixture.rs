@@ -8,7 +8,7 @@ use arkeep_auth::session::{Client, Lifetimes, Login, LoginError, SessionParts, T
 use arkeep_auth::testing::MemoryStore;
 use arkeep_auth::token::{AccessToken, AccessTokens, KeySet, SigningKey, TokenConfig};
 use arkeep_auth::{
-    AuthError, Authenticator, Passwords, Principal, RevocationCache, Role, Sessions,
+    AuthError, Authenticator, LoginGuard, Passwords, Principal, RevocationCache, Role, Sessions,
 };
 use arkeep_core::{SecretString, SystemEntropy, Timestamp, UserId};
 
@@ -28,9 +28,12 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) async fn build() -> Result<Self, Box<dyn Error>> {
+        Self::hashing_at(HashCost::for_testing()).await
+    }
+
+    pub(crate) async fn hashing_at(cost: HashCost) -> Result<Self, Box<dyn Error>> {
         let store = Arc::new(MemoryStore::default());
-        let tokens = Arc::new(tokens());
-        Self::on(store, tokens).await
+        Self::assemble(store, Arc::new(tokens()), cost).await
     }
 
     /// Another replica on the same store, with the same keys.
@@ -38,10 +41,18 @@ impl House {
         store: Arc<MemoryStore>,
         tokens: Arc<AccessTokens>,
     ) -> Result<Self, Box<dyn Error>> {
+        Self::assemble(store, tokens, HashCost::for_testing()).await
+    }
+
+    async fn assemble(
+        store: Arc<MemoryStore>,
+        tokens: Arc<AccessTokens>,
+        cost: HashCost,
+    ) -> Result<Self, Box<dyn Error>> {
         let cache = Arc::new(RevocationCache::load(Arc::clone(&store) as _).await?);
         let pool = HashPool::start(2, 16)?;
         let entropy = Arc::new(SystemEntropy);
-        let passwords = Passwords::new(HashCost::for_testing(), pool, entropy.clone());
+        let passwords = Passwords::new(cost, pool, entropy.clone());
         let sessions = Sessions::new(SessionParts {
             users: Arc::clone(&store) as _,
             sessions: Arc::clone(&store) as _,
@@ -61,6 +72,12 @@ impl House {
             tokens,
             client: Client::default(),
         })
+    }
+
+    /// The same, with a guard at the door.
+    pub(crate) fn guarded(mut self) -> Self {
+        self.sessions = self.sessions.guarded(Arc::new(LoginGuard::default()));
+        self
     }
 
     pub(crate) async fn add(&self, email: &str, role: Role) -> Result<UserId, PasswordError> {

@@ -4,4 +4,6 @@ mod conformance;
 mod fixture;
 mod memory;
 mod sessions;
+mod throttle;
+mod timing;
 mod vectors;
