@@ -1,0 +1,177 @@
+//! What agents say of their jobs, judged and stored.
+
+use arkeep_core::job::{DestinationResult, JobKind, JobReport, Outcome, ReportBody};
+use arkeep_core::queue::Applied;
+use arkeep_core::repository::RelativePath;
+use arkeep_core::{AgentId, SnapshotId, StoreError};
+use arkeep_transport::gateway::GatewayError;
+use arkeep_transport::session::{Cancel, HeldJob};
+
+use super::verdict::{self, Claim};
+use super::{Change, Inner};
+use crate::store::jobs::Job;
+use crate::store::policies::Policy;
+use crate::store::snapshots::Snapshot;
+
+impl Inner {
+    /// Stores what the agent says of a job of its own. When this returns, the agent may forget it.
+    pub(super) async fn take_in(
+        &self,
+        agent: AgentId,
+        report: JobReport,
+    ) -> Result<(), GatewayError> {
+        let stores = &self.parts.stores;
+        let found = stores.jobs.find(report.job).await?;
+        let job = found
+            .filter(|job| job.agent == agent)
+            .ok_or(GatewayError::NotFound)?;
+        let report = judged(&job, report);
+        // Before the job moves: whatever is repeated after a crash in between is recorded once.
+        self.list_snapshots(&job, &report).await?;
+        let now = self.parts.clock.now();
+        let applied = stores.queue.apply(agent, &report, now).await?;
+        let held = HeldJob::from(&report);
+        match applied {
+            Applied::Unknown => return Err(GatewayError::NotFound),
+            Applied::Moved(state) if state.is_terminal() => {
+                tracing::info!(job = %job.id, %state, "a job has ended");
+                self.roster.forget(job.id);
+                self.roster.wake(agent);
+            }
+            Applied::Moved(_) => {
+                self.roster.holds(agent, held);
+            }
+            Applied::Late(None) => self.stop_late(agent, held),
+            Applied::Late(Some(outcome)) => {
+                tracing::warn!(job = %job.id, ?outcome, "a result came after the job had ended");
+                self.roster.forget(job.id);
+            }
+            Applied::Duplicate => {}
+        }
+        self.tell(Change::Job(job.id));
+        Ok(())
+    }
+
+    /// It began what had been taken back.
+    fn stop_late(&self, agent: AgentId, held: HeldJob) {
+        if let Some(line) = self.roster.line(agent) {
+            let (job, fence) = (held.job, held.fence);
+            let _ = line.cancel(Cancel { job, fence });
+        }
+    }
+
+    async fn list_snapshots(&self, job: &Job, report: &JobReport) -> Result<(), StoreError> {
+        let ReportBody::Finished { results, .. } = &report.body else {
+            return Ok(());
+        };
+        if job.kind != JobKind::Backup || results.iter().all(|it| it.snapshot_id.is_none()) {
+            return Ok(());
+        }
+        let stores = &self.parts.stores;
+        let policy = match job.policy {
+            Some(id) => stores.policies.find(id).await?,
+            None => None,
+        };
+        // Without its policy nothing opens the repository, so there is nothing to list.
+        let Some(policy) = policy else {
+            return Ok(());
+        };
+        let Some(agent) = stores.agents.find(job.agent).await? else {
+            return Ok(());
+        };
+        let hostname = agent.facts.hostname.unwrap_or(agent.name);
+        for result in results {
+            if let Some(snapshot) = self.snapshot(job, &policy, &hostname, result) {
+                stores.snapshots.record(&snapshot).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The snapshot of a result, if the job was sent to its destination.
+    fn snapshot(
+        &self,
+        job: &Job,
+        policy: &Policy,
+        hostname: &str,
+        result: &DestinationResult,
+    ) -> Option<Snapshot> {
+        let destination = result.destination_id;
+        if !job.assigned.contains(&destination) {
+            return None;
+        }
+        let pair = policy
+            .destinations
+            .iter()
+            .find(|pair| pair.destination_id == destination);
+        // The pair may have been taken out of the policy since; most have the default path.
+        let path = match pair {
+            Some(pair) => pair.path.clone(),
+            None => policy.id.to_string().parse::<RelativePath>().ok()?,
+        };
+        let mut tags = vec![format!("policy:{}", policy.id), format!("job:{}", job.id)];
+        tags.extend(policy.settings.tags.iter().cloned());
+        let parts = &self.parts;
+        Some(Snapshot {
+            id: SnapshotId::mint(parts.clock.now(), parts.entropy.as_ref()),
+            restic_id: result.snapshot_id.clone()?,
+            policy: policy.id,
+            agent: job.agent,
+            destination,
+            path,
+            job: Some(job.id),
+            taken_at: result.started_at,
+            hostname: hostname.to_owned(),
+            paths: policy.settings.sources.iter().map(shown).collect(),
+            tags,
+            bytes_processed: result.bytes_processed,
+            bytes_added: result.bytes_added,
+            files: result
+                .files_new
+                .saturating_add(result.files_changed)
+                .saturating_add(result.files_unmodified),
+            verified_at: None,
+            present: true,
+        })
+    }
+}
+
+fn shown(source: &arkeep_core::policy::Source) -> String {
+    match source {
+        arkeep_core::policy::Source::Path(path) => path.clone(),
+        arkeep_core::policy::Source::DockerVolume(name) => format!("docker volume {name}"),
+    }
+}
+
+/// The report with what the server derives in place of what the agent claims.
+fn judged(job: &Job, report: JobReport) -> JobReport {
+    let ReportBody::Finished {
+        outcome,
+        error,
+        results,
+        hooks,
+    } = report.body
+    else {
+        return report;
+    };
+    let claim = Claim {
+        outcome,
+        results: &results,
+        hooks: &hooks,
+    };
+    let derived = verdict::judge(job.kind, &job.assigned, &claim);
+    let error = match derived {
+        Outcome::Succeeded => None,
+        _ if error.is_some() || derived == outcome => error,
+        _ => Some(verdict::objection(job.kind, &job.assigned, &claim)),
+    };
+    JobReport {
+        body: ReportBody::Finished {
+            outcome: derived,
+            error,
+            results,
+            hooks,
+        },
+        ..report
+    }
+}
