@@ -50,7 +50,8 @@ impl Session {
         };
         let message = match first {
             Ok(Ok(Some(message))) => message,
-            Ok(Ok(None) | Err(_)) => return Err(Reason::Gone),
+            Ok(Ok(None)) => return Err(Reason::Gone),
+            Ok(Err(status)) => return Err(broken(&status)),
             Err(_) => return Err(Reason::Misbehaved("the first message took too long")),
         };
         match FromAgent::try_from(message) {

@@ -1,3 +1,8 @@
 //! What the crate promises, asked from outside.
 
+mod authority;
+mod enrolling;
 mod generated;
+mod raw;
+mod sessions;
+mod stand;
