@@ -1,8 +1,10 @@
 //! What the crate promises, asked from outside.
 
+mod attacks;
 mod authority;
 mod enrolling;
 mod generated;
 mod raw;
 mod sessions;
 mod stand;
+mod wire;

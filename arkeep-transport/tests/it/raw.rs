@@ -1,11 +1,12 @@
 //! A client and a server that keep to no rule of ours.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
 
-use http::Request;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -31,16 +32,37 @@ pub(crate) enum Answer {
     Status(u32, String),
 }
 
-/// Makes a call with an empty message, or with `body`, as whoever holds `identity`.
+/// Makes a call with one message, as whoever holds `identity`.
 pub(crate) async fn call(
     server: &ServerAddress,
     identity: Option<&Signed>,
     path: &str,
-    body: Vec<u8>,
+    message: Vec<u8>,
 ) -> Result<Answer, Box<dyn Error>> {
     let Ok(stream) = connect(server, identity, &rustls::version::TLS13).await else {
         return Ok(Answer::Disconnected);
     };
+    let body = Full::new(Bytes::from(framed(&message)));
+    post(stream, path, body).await
+}
+
+/// Makes a call, and never sends a message.
+pub(crate) async fn open_and_wait(
+    stream: TlsStream<TcpStream>,
+    path: &str,
+) -> Result<Answer, Box<dyn Error>> {
+    let nothing = StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, Infallible>>());
+    post(stream, path, nothing).await
+}
+
+async fn post<B>(
+    stream: TlsStream<TcpStream>,
+    path: &str,
+    body: B,
+) -> Result<Answer, Box<dyn Error>>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static,
+{
     let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let Ok((mut sender, connection)) = handshake else {
         return Ok(Answer::Disconnected);
@@ -49,33 +71,33 @@ pub(crate) async fn call(
     let request = Request::post(format!("https://agents.arkeep.internal{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .body(Full::new(Bytes::from(framed(&body))))?;
+        .body(body)?;
     let answer = match sender.send_request(request).await {
         Err(_) => Answer::Disconnected,
-        Ok(response) => {
-            let (head, body) = response.into_parts();
-            let trailers = match body.collect().await {
-                Ok(collected) => collected.trailers().cloned(),
-                Err(_) => None,
-            };
-            let found = |name: &str| {
-                let trailing = trailers.as_ref().and_then(|trailers| trailers.get(name));
-                let value = head.headers.get(name).or(trailing)?;
-                value.to_str().ok().map(str::to_owned)
-            };
-            match found("grpc-status") {
-                Some(code) => Answer::Status(
-                    code.parse()?,
-                    found("grpc-message")
-                        .unwrap_or_default()
-                        .replace("%20", " "),
-                ),
-                None => Answer::Disconnected,
-            }
-        }
+        Ok(response) => answer_of(response).await?,
     };
     driver.abort();
     Ok(answer)
+}
+
+async fn answer_of(response: Response<Incoming>) -> Result<Answer, Box<dyn Error>> {
+    let (head, body) = response.into_parts();
+    let collected = body.collect().await.ok();
+    let trailers = collected
+        .as_ref()
+        .and_then(|collected| collected.trailers());
+    let found = |name: &str| {
+        let trailing = trailers.and_then(|trailers| trailers.get(name));
+        let value = head.headers.get(name).or(trailing)?;
+        value.to_str().ok().map(str::to_owned)
+    };
+    Ok(match found("grpc-status") {
+        Some(code) => {
+            let message = found("grpc-message").unwrap_or_default();
+            Answer::Status(code.parse()?, message.replace("%20", " "))
+        }
+        None => Answer::Disconnected,
+    })
 }
 
 /// One message as gRPC frames it.

@@ -272,6 +272,11 @@ impl Gateway {
         soon(listener.recv()).await?.ok_or_else(|| "deaf".into())
     }
 
+    /// What was heard already, without waiting.
+    pub(crate) fn try_next(&self) -> Result<Heard, Box<dyn Error>> {
+        Ok(self.listener.try_lock()?.try_recv()?)
+    }
+
     /// Skips what was heard until `wanted` gives something.
     pub(crate) async fn until<T>(
         &self,
