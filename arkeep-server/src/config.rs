@@ -49,8 +49,6 @@ pub enum Command {
     /// Look after the certificate authority of the agents
     #[command(subcommand)]
     Ca(CaCommand),
-    /// Print the OpenAPI document of the HTTP API
-    Openapi,
 }
 
 /// `arkeep-server user …`

@@ -32,7 +32,6 @@ use problem::{Code, Problem};
 use services::Api;
 
 /// The whole API, and the table of who may do what.
-#[must_use]
 pub fn router(api: Api) -> (Router, Vec<Rule>) {
     let edge = Arc::new(Edge {
         clock: Arc::clone(&api.clock),

@@ -62,6 +62,11 @@ impl<S: Send + Sync> FromRequest<S> for MergePatch {
 /// Makes a `T` of a JSON text, and refuses whatever is not part of one.
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     shape::judge(text).map_err(misshapen)?;
+    // serde would take a list for a structure, member by member.
+    if !text.trim_start().starts_with('{') {
+        let problem = Problem::new(Code::BadRequest, "the body cannot be read");
+        return Err(problem.at("", "must be an object"));
+    }
     let mut parser = serde_json::Deserializer::from_str(text);
     serde_path_to_error::deserialize(&mut parser).map_err(|error| misread(&error))
 }

@@ -35,10 +35,6 @@ pub(crate) struct Edge {
     pub(crate) https: bool,
 }
 
-/// The name of a request, in the answer and in the log.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestId(pub(crate) Arc<str>);
-
 pub(super) async fn envelope(
     State(edge): State<Arc<Edge>>,
     mut request: Request,
@@ -61,7 +57,6 @@ pub(super) async fn envelope(
         Some(Peer(peer)) => {
             let client = ClientAddress::judge(peer.ip(), request.headers(), &edge.trusted_proxies);
             request.extensions_mut().insert(client);
-            request.extensions_mut().insert(RequestId(Arc::clone(&id)));
             run(request, next).instrument(span.clone()).await
         }
     };

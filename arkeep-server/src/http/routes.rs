@@ -144,6 +144,18 @@ pub(super) fn all(routes: Routes) -> Routes {
             Has(Operator),
             policies::run,
         )
+        .on(
+            POST,
+            "/api/v1/policies/{id}/verify",
+            Has(Operator),
+            policies::verify,
+        )
+        .on(
+            POST,
+            "/api/v1/policies/{id}/forget",
+            Has(Operator),
+            policies::forget,
+        )
         .on(GET, "/api/v1/jobs", Has(Viewer), jobs::list)
         .on(GET, "/api/v1/jobs/{id}", Has(Viewer), jobs::find)
         .on(

@@ -69,6 +69,10 @@ impl From<LoginError> for Problem {
     fn from(error: LoginError) -> Self {
         match error {
             LoginError::Refused => Self::new(Code::Unauthorized, "wrong address or password"),
+            LoginError::Throttled { retry_after } => {
+                Self::new(Code::RateLimited, "too many failed logins; wait")
+                    .retry_after(retry_after)
+            }
             LoginError::Busy => Self::new(Code::Unavailable, "too many logins at once; try again"),
             LoginError::Unavailable(error) => error.into(),
             other => fault(other),

@@ -158,19 +158,28 @@ pub(super) async fn run(
     Id(id): Id<PolicyId>,
     NoBody: NoBody,
 ) -> Result<Response, Problem> {
-    let policy = api.policy(id).await?;
-    let agent = api.agent_for_work(policy.agent).await?;
-    let work = NoParameters {};
-    let job = api
-        .enqueue(
-            JobKind::Backup,
-            agent.id,
-            Some(id),
-            policy.settings.deadline,
-            &work,
-        )
-        .await?;
-    Ok(accepted(job))
+    api.enqueue_for(id, JobKind::Backup).await
+}
+
+pub(super) async fn verify(
+    State(api): State<Api>,
+    Id(id): Id<PolicyId>,
+    NoBody: NoBody,
+) -> Result<Response, Problem> {
+    api.enqueue_for(id, JobKind::Verify).await
+}
+
+pub(super) async fn forget(
+    State(api): State<Api>,
+    Id(id): Id<PolicyId>,
+    NoBody: NoBody,
+) -> Result<Response, Problem> {
+    let retention = api.policy(id).await?.settings.retention;
+    if retention.keeps_nothing() {
+        let detail = "the policy has no retention: it would remove every snapshot";
+        return Err(Problem::new(Code::Conflict, detail));
+    }
+    api.enqueue_for(id, JobKind::Forget).await
 }
 
 impl Api {
@@ -180,6 +189,16 @@ impl Api {
             .find(id)
             .await?
             .ok_or_else(Problem::not_found)
+    }
+
+    async fn enqueue_for(&self, id: PolicyId, kind: JobKind) -> Result<Response, Problem> {
+        let policy = self.policy(id).await?;
+        let agent = self.agent_for_work(policy.agent).await?;
+        let (work, deadline) = (NoParameters {}, policy.settings.deadline);
+        Ok(accepted(
+            self.enqueue(kind, agent.id, Some(id), deadline, &work)
+                .await?,
+        ))
     }
 
     // Compared with what is there, not with what was sent: whatever road a hook takes into the

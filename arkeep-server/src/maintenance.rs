@@ -1,0 +1,108 @@
+//! Commands that look after the server's state, beside a running server or without one.
+//!
+//! They answer on standard output, and in the exit code: 1 when something was found that should not
+//! be. None of them makes state where there is none.
+
+mod ca;
+mod user;
+mod vault;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use arkeep_core::{Clock, Entropy, StoreError, SystemClock, SystemEntropy};
+use arkeep_vault::{RingFile, Sealer, Vault};
+
+use crate::app::data_dir::{DataDir, DataDirError};
+use crate::app::keys::KeysError;
+use crate::config::serve::{ConfigRefused, DataConfig};
+use crate::config::{CaCommand, Command, DataArgs, UserCommand, VaultCommand};
+use crate::store::WriteError;
+use crate::store::sqlite::SqliteStore;
+
+/// A command could not be carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MaintenanceError {
+    /// The options are refused.
+    #[error(transparent)]
+    Config(#[from] ConfigRefused),
+
+    /// The state cannot be opened.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+
+    /// The server's own keys cannot be had.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+
+    /// The database does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+
+    /// The database did not take it.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+
+    /// What was asked for makes no sense here. The text says why.
+    #[error("{0}")]
+    Refused(String),
+
+    /// Standard input or output is gone.
+    #[error("standard input or output")]
+    Io(#[from] io::Error),
+}
+
+/// Whether a command found everything as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// It did.
+    Good,
+    /// It did not, and has said what.
+    Bad,
+}
+
+/// Carries out one command. `serve` is none of them.
+///
+/// # Errors
+///
+/// [`MaintenanceError`]
+pub async fn run(command: Command, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
+    match command {
+        Command::User(UserCommand::List(data)) => user::list(&open(data).await?, out).await,
+        Command::User(UserCommand::ResetPassword { data, email }) => {
+            user::reset_password(&open(data).await?, &email, out).await
+        }
+        Command::Vault(VaultCommand::Status(data)) => vault::status(unlock(data)?.as_ref(), out),
+        Command::Vault(VaultCommand::Verify(data)) => vault::verify(&open(data).await?, out).await,
+        Command::Ca(CaCommand::Status(data)) => ca::status(&open(data).await?, out).await,
+        Command::Ca(CaCommand::Fingerprint(data)) => ca::fingerprint(&open(data).await?, out).await,
+        Command::Serve(_) => Err(MaintenanceError::Refused(
+            "serve is no maintenance".to_owned(),
+        )),
+    }
+}
+
+/// The state, open.
+struct Tools {
+    store: SqliteStore,
+    sealer: Arc<dyn Sealer>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+async fn open(data: DataArgs) -> Result<Tools, MaintenanceError> {
+    let opened = DataDir::new(&DataConfig::judge(data)?)?
+        .open_existing()
+        .await?;
+    Ok(Tools {
+        store: opened.store,
+        sealer: Arc::new(Vault::shared(opened.ring)),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+    })
+}
+
+fn unlock(data: DataArgs) -> Result<Arc<RingFile>, MaintenanceError> {
+    Ok(DataDir::new(&DataConfig::judge(data)?)?.unlock()?)
+}
