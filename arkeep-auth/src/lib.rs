@@ -2,6 +2,7 @@
 
 mod authenticator;
 pub mod cookie;
+pub mod factor;
 pub mod guard;
 pub mod id;
 pub mod password;
@@ -16,6 +17,7 @@ pub mod token;
 pub mod user;
 
 pub use authenticator::{AuthError, Authenticator, bearer_token};
+pub use factor::{FactorStore, SecondFactors};
 pub use guard::LoginGuard;
 pub use id::{Epoch, SessionId, TokenId};
 pub use password::{HashCost, PasswordHash, Passwords};

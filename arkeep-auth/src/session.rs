@@ -11,6 +11,8 @@
 //!
 //! [`Sessions`] is the service: log in, refresh, log out. [`SessionStore`] is what it stands on.
 
+mod error;
+mod login;
 mod refresh;
 mod service;
 
@@ -21,10 +23,10 @@ use std::time::Duration;
 use arkeep_core::{StoreError, Timestamp, UserId};
 use async_trait::async_trait;
 
+pub use error::{ChangePasswordError, LoginError, RefreshError};
+pub use login::Login;
 pub use refresh::{ParseRefreshTokenError, RefreshDigest, RefreshToken, SealedSuccessor};
-pub use service::{
-    ChangePasswordError, LogOut, Login, LoginError, RefreshError, SessionParts, Sessions, TokenPair,
-};
+pub use service::{LogOut, SessionParts, Sessions, TokenPair};
 
 use crate::id::{Epoch, SessionId};
 use crate::token::Grant;

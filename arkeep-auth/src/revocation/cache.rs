@@ -94,9 +94,9 @@ impl RevocationCache {
 #[async_trait]
 impl RevocationStore for RevocationCache {
     async fn revoke(&self, what: &Revocation) -> Result<(), StoreError> {
-        self.store.revoke(what).await?;
+        // First here: a replica may refuse what the store has not heard of, and not the other way.
         self.learn(what);
-        Ok(())
+        self.store.revoke(what).await
     }
 
     async fn is_revoked(&self, claims: &SignedClaims) -> Result<bool, StoreError> {

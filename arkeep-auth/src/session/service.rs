@@ -1,19 +1,20 @@
 use std::sync::Arc;
-use std::time::Duration;
 
-use arkeep_core::{Entropy, SecretString, StoreError, Timestamp, UserId};
+use arkeep_core::{Entropy, StoreError, Timestamp, UserId};
 
+use super::error::RefreshError;
 use super::{
-    Client, Ending, Lifetimes, LiveSession, NewSession, OpenOutcome, RefreshToken, Renewal,
-    RotateOutcome, Rotation, SessionInfo, SessionStore,
+    Client, Ending, Lifetimes, LiveSession, RefreshToken, RotateOutcome, Rotation, SessionInfo,
+    SessionStore,
 };
-use crate::guard::{Attempt, LoginGuard, Throttled};
+use crate::factor::SecondFactors;
+use crate::guard::LoginGuard;
 use crate::id::{Epoch, SessionId};
-use crate::password::{PasswordCheck, PasswordError, Passwords};
+use crate::password::Passwords;
 use crate::principal::Principal;
 use crate::revocation::{Revocation, RevocationStore};
 use crate::token::{AccessToken, IssueError, TokenIssuer};
-use crate::user::{Credentials, PasswordChange, UserStore};
+use crate::user::UserStore;
 
 /// What [`Sessions`] stands on.
 #[derive(Debug)]
@@ -41,19 +42,9 @@ pub struct SessionParts {
 /// accepted any more by a store that shares the truth, nor by the cache of this process.
 #[derive(Debug)]
 pub struct Sessions {
-    parts: SessionParts,
-    guard: Option<Arc<LoginGuard>>,
-}
-
-/// Somebody wants in.
-#[derive(Debug)]
-pub struct Login<'a> {
-    /// Who they say they are.
-    pub email: &'a str,
-    /// What they show for it.
-    pub password: &'a SecretString,
-    /// Where they come from.
-    pub client: &'a Client,
+    pub(super) parts: SessionParts,
+    pub(super) guard: Option<Arc<LoginGuard>>,
+    pub(super) factors: Option<SecondFactors>,
 }
 
 /// What a request to log out shows. Either ends both tokens.
@@ -80,7 +71,18 @@ impl Sessions {
     /// Stands on these parts.
     #[must_use]
     pub const fn new(parts: SessionParts) -> Self {
-        Self { parts, guard: None }
+        Self {
+            parts,
+            guard: None,
+            factors: None,
+        }
+    }
+
+    /// Asks users who have a second factor for it.
+    #[must_use]
+    pub fn with_second_factors(mut self, factors: SecondFactors) -> Self {
+        self.factors = Some(factors);
+        self
     }
 
     /// Makes whoever guesses wait. Without it, a login costs a guesser one hash.
@@ -88,41 +90,6 @@ impl Sessions {
     pub fn guarded(mut self, guard: Arc<LoginGuard>) -> Self {
         self.guard = Some(guard);
         self
-    }
-
-    /// Opens a session for whoever knows the password.
-    ///
-    /// Unknown, disabled and mistaken cost one hash each and get one answer.
-    pub async fn log_in(&self, login: &Login<'_>, now: Timestamp) -> Result<TokenPair, LoginError> {
-        let attempt = self.admit(login, now).await?;
-        settle(attempt, self.log_in_unguarded(login, now).await)
-    }
-
-    async fn log_in_unguarded(
-        &self,
-        login: &Login<'_>,
-        now: Timestamp,
-    ) -> Result<TokenPair, LoginError> {
-        let found = self.parts.users.find_by_email(login.email).await?;
-        let (user, check) = self.check(found, login.password).await?;
-        let pair = self.open(user.clone(), login.client, now).await?;
-        if check == PasswordCheck::MatchesOutdated {
-            self.strengthen(&user, login.password).await;
-        }
-        Ok(pair)
-    }
-
-    /// Opens a session for a user whose identity another has proved: the setup, or an identity
-    /// provider.
-    pub async fn open_for(
-        &self,
-        user: UserId,
-        client: &Client,
-        now: Timestamp,
-    ) -> Result<TokenPair, LoginError> {
-        let found = self.parts.users.find(user).await?;
-        let user = found.ok_or(LoginError::Refused)?;
-        self.open(user, client, now).await
     }
 
     /// Exchanges a refresh token for the next pair.
@@ -160,7 +127,9 @@ impl Sessions {
                 session,
                 epoch,
             } => {
-                self.revoke(&Revocation::Subject { user, epoch }).await?;
+                // The store has it already. That it cannot be told again is no reason to keep the
+                // theft from whoever watches.
+                self.revoke(&Revocation::Subject { user, epoch }).await.ok();
                 return Err(RefreshError::Reused { user, session });
             }
             RotateOutcome::Unknown
@@ -226,165 +195,11 @@ impl Sessions {
         self.parts.sessions.list(user, now).await
     }
 
-    /// Gives a caller who shows their password again an access token with a fresh time of
-    /// authentication. The refresh token stays.
-    pub async fn step_up(
-        &self,
-        caller: &Principal,
-        password: &SecretString,
-        now: Timestamp,
-    ) -> Result<AccessToken, LoginError> {
-        let user = self.check_again(caller, password, now).await?;
-        let renewal = Renewal {
-            user: user.user,
-            session: caller.session(),
-            epoch: user.epoch,
-            refresh: None,
-            now,
-        };
-        let session = self.parts.sessions.renew(&renewal).await?;
-        let session = session.ok_or(LoginError::Refused)?;
-        Ok(self.parts.issuer.issue(&session.grant, now)?)
-    }
-
-    /// Changes the caller's own password: every other session ends, this one goes on with a new
-    /// pair.
-    pub async fn change_password(
-        &self,
-        caller: &Principal,
-        current: &SecretString,
-        new: &SecretString,
-        now: Timestamp,
-    ) -> Result<TokenPair, ChangePasswordError> {
-        let user = self.check_again(caller, current, now).await?;
-        let hash = self.parts.passwords.hash(new).await?;
-        let change = PasswordChange {
-            user: user.user,
-            new: hash,
-            epoch: user.epoch,
-            keep: Some(caller.session()),
-            now,
-        };
-        let epoch = self.parts.users.change_password(&change).await?;
-        let epoch = epoch.ok_or(LoginError::Refused)?;
-        let user = user.user;
-        self.revoke(&Revocation::Subject { user, epoch }).await?;
-
-        let refresh = RefreshToken::generate(self.parts.entropy.as_ref());
-        let renewal = Renewal {
-            user,
-            session: caller.session(),
-            epoch,
-            refresh: Some((refresh.digest(), now.plus(self.parts.lifetimes.refresh))),
-            now,
-        };
-        let session = self.parts.sessions.renew(&renewal).await?;
-        let session = session.ok_or(LoginError::Refused)?;
-        Ok(self.pair(session, refresh, now)?)
-    }
-
     /// Forgets sessions and revocations that count no more. Run it every few minutes.
     pub async fn prune(&self, now: Timestamp) -> Result<u64, StoreError> {
         let sessions = self.parts.sessions.prune(now).await?;
         let revocations = self.parts.revocations.prune(now).await?;
         Ok(sessions.saturating_add(revocations))
-    }
-
-    async fn admit(
-        &self,
-        login: &Login<'_>,
-        now: Timestamp,
-    ) -> Result<Option<Attempt<'_>>, LoginError> {
-        let Some(guard) = &self.guard else {
-            return Ok(None);
-        };
-        let address = login.client.address;
-        let told = match guard.admit(login.email, address, now) {
-            Ok(attempt) => return Ok(Some(attempt)),
-            Err(told) => told,
-        };
-        // After a restart the guard knows no address. The sessions of the user do; who has none is
-        // asked for all the same, so that waiting tells nobody which accounts there are.
-        let Some(address) = address else {
-            return Err(told.into());
-        };
-        let found = self.parts.users.find_by_email(login.email).await?;
-        let nobody = UserId::from_uuid(uuid::Uuid::nil());
-        let user = found.map_or(nobody, |user| user.user);
-        let sessions = self.parts.sessions.list(user, now).await?;
-        let mut addresses = sessions.iter().filter_map(|session| session.client.address);
-        if !addresses.any(|known| known.to_canonical() == address.to_canonical()) {
-            return Err(told.into());
-        }
-        guard.recognise(login.email, address, now);
-        Ok(Some(guard.admit(login.email, Some(address), now)?))
-    }
-
-    /// The caller shows their password once more.
-    async fn check_again(
-        &self,
-        caller: &Principal,
-        password: &SecretString,
-        now: Timestamp,
-    ) -> Result<Credentials, LoginError> {
-        // Counted apart from logins: only who holds a session of the user comes here.
-        let account = caller.user().to_string();
-        let guard = self.guard.as_deref();
-        let attempt = guard.map(|guard| guard.admit(&account, None, now));
-        let checked = async {
-            let found = self.parts.users.find(caller.user()).await?;
-            self.check(found, password).await
-        };
-        settle(attempt.transpose()?, checked.await).map(|(user, _)| user)
-    }
-
-    async fn check(
-        &self,
-        found: Option<Credentials>,
-        password: &SecretString,
-    ) -> Result<(Credentials, PasswordCheck), LoginError> {
-        let stored = found.as_ref().and_then(|user| user.password.as_ref());
-        let check = self.parts.passwords.verify(password, stored).await?;
-        // Asked last, so that it makes no difference before.
-        match found {
-            Some(user) if user.enabled && check.matches() => Ok((user, check)),
-            _ => Err(LoginError::Refused),
-        }
-    }
-
-    async fn open(
-        &self,
-        mut user: Credentials,
-        client: &Client,
-        now: Timestamp,
-    ) -> Result<TokenPair, LoginError> {
-        for _ in 0..OPEN_ATTEMPTS {
-            let entropy = self.parts.entropy.as_ref();
-            let refresh = RefreshToken::generate(entropy);
-            let new = NewSession {
-                id: SessionId::mint(now, entropy),
-                user: user.user,
-                epoch: user.epoch,
-                refresh: refresh.digest(),
-                refresh_expires_at: now.plus(self.parts.lifetimes.refresh),
-                ends_at: now.plus(self.parts.lifetimes.session),
-                client: client.clone(),
-                now,
-            };
-            match self.parts.sessions.open(&new).await? {
-                OpenOutcome::Opened(session) => return Ok(self.pair(session, refresh, now)?),
-                OpenOutcome::Refused => return Err(LoginError::Refused),
-                OpenOutcome::EpochMoved => {}
-            }
-            // Everything of the user was taken back while the password was checked. That harms
-            // this login only if the password was changed too.
-            let again = self.parts.users.find(user.user).await?;
-            match again {
-                Some(again) if again.password == user.password => user = again,
-                _ => return Err(LoginError::Refused),
-            }
-        }
-        Err(LoginError::Refused)
     }
 
     async fn end(
@@ -399,19 +214,11 @@ impl Sessions {
         Ok(ended)
     }
 
-    async fn revoke(&self, what: &Revocation) -> Result<(), StoreError> {
+    pub(super) async fn revoke(&self, what: &Revocation) -> Result<(), StoreError> {
         self.parts.revocations.revoke(what).await
     }
 
-    // A login that succeeded does not fail because its hash stays as it is until the next one.
-    async fn strengthen(&self, user: &Credentials, password: &SecretString) {
-        let Some(old) = &user.password else { return };
-        if let Ok(new) = self.parts.passwords.rehash(password).await {
-            self.parts.users.rehash(user.user, old, &new).await.ok();
-        }
-    }
-
-    fn pair(
+    pub(super) fn pair(
         &self,
         session: LiveSession,
         refresh: RefreshToken,
@@ -422,128 +229,5 @@ impl Sessions {
             refresh,
             session,
         })
-    }
-}
-
-const OPEN_ATTEMPTS: usize = 3;
-
-/// Tells the guard how an attempt ended. A refusal is what was counted in advance.
-fn settle<T>(
-    attempt: Option<Attempt<'_>>,
-    outcome: Result<T, LoginError>,
-) -> Result<T, LoginError> {
-    if let Some(attempt) = attempt {
-        match &outcome {
-            Ok(_) => attempt.succeeded(),
-            Err(LoginError::Refused) => drop(attempt),
-            Err(_) => attempt.undecided(),
-        }
-    }
-    outcome
-}
-
-/// A login did not succeed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoginError {
-    /// Unknown, disabled, or the wrong password. Answer 401, the same for all.
-    #[error("the login is refused")]
-    Refused,
-    /// Too many failures before this attempt, which was not looked at. Answer 429 with
-    /// `Retry-After`.
-    #[error("too many failed logins")]
-    Throttled {
-        /// How long to wait, in whole seconds.
-        retry_after: Duration,
-    },
-    /// Too many passwords are being hashed. Answer 503 with `Retry-After`.
-    #[error("too many logins at once")]
-    Busy,
-    /// A store could not answer. Answer 503.
-    #[error("the login could not be decided")]
-    Unavailable(#[from] StoreError),
-    /// Something that nobody outside can mend. Answer 500.
-    #[error("the login failed inside")]
-    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl From<Throttled> for LoginError {
-    fn from(told: Throttled) -> Self {
-        Self::Throttled {
-            retry_after: told.retry_after,
-        }
-    }
-}
-
-impl From<IssueError> for LoginError {
-    fn from(error: IssueError) -> Self {
-        Self::Internal(Box::new(error))
-    }
-}
-
-impl From<PasswordError> for LoginError {
-    fn from(error: PasswordError) -> Self {
-        match error {
-            PasswordError::Busy => Self::Busy,
-            other => Self::Internal(Box::new(other)),
-        }
-    }
-}
-
-/// A refresh token was not exchanged.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RefreshError {
-    /// Unknown, too old, ended, or its user is disabled. Answer 401 and clear the cookie.
-    #[error("the refresh token is not accepted")]
-    Refused,
-    /// It was used before: somebody stole it. The session and everything of the user's are dead by
-    /// now. Answer as for [`Refused`](Self::Refused); write it to the audit log and tell somebody.
-    #[error("the refresh token was used before")]
-    Reused {
-        /// Whose it was.
-        user: UserId,
-        /// The session that ended.
-        session: SessionId,
-    },
-    /// A store could not answer. Answer 503; the client may try again with the same token.
-    #[error("the refresh could not be decided")]
-    Unavailable(#[from] StoreError),
-    /// Something that nobody outside can mend. Answer 500.
-    #[error("the refresh failed inside")]
-    Internal(#[from] IssueError),
-}
-
-/// A password was not changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChangePasswordError {
-    /// The current password is wrong, or one of the other reasons for which a login fails.
-    #[error(transparent)]
-    Login(#[from] LoginError),
-    /// The new password will not do. Tell the user why.
-    #[error("the new password is refused")]
-    New(#[source] PasswordError),
-}
-
-impl From<PasswordError> for ChangePasswordError {
-    fn from(error: PasswordError) -> Self {
-        if error.is_about_the_password() {
-            Self::New(error)
-        } else {
-            Self::Login(error.into())
-        }
-    }
-}
-
-impl From<StoreError> for ChangePasswordError {
-    fn from(error: StoreError) -> Self {
-        Self::Login(error.into())
-    }
-}
-
-impl From<IssueError> for ChangePasswordError {
-    fn from(error: IssueError) -> Self {
-        Self::Login(error.into())
     }
 }

@@ -1,3 +1,5 @@
+mod factors;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -31,6 +33,7 @@ struct State {
     tokens: HashMap<RefreshDigest, Token>,
     revoked: RevocationSet,
     log: Vec<Revocation>,
+    factors: HashMap<UserId, factors::Factor>,
 }
 
 #[derive(Debug)]

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use arkeep_auth::testing::MemoryStore;
 use arkeep_auth::testing::conformance::{
-    MemoryBackend, revocation_store, session_store, user_store,
+    MemoryBackend, factor_store, revocation_store, session_store, user_store,
 };
 use arkeep_core::StoreError;
 
@@ -26,4 +26,12 @@ async fn the_memory_store_keeps_revocations() -> Result<(), StoreError> {
 #[tokio::test]
 async fn the_memory_store_keeps_users() -> Result<(), StoreError> {
     user_store::all(&backend()).await
+}
+
+/// A12
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_memory_store_keeps_second_factors() -> Result<(), StoreError> {
+    let store = Arc::new(MemoryStore::default());
+    let backend = MemoryBackend::new(Arc::clone(&store));
+    factor_store::all(store, &backend).await
 }

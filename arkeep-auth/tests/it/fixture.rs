@@ -8,7 +8,8 @@ use arkeep_auth::session::{Client, Lifetimes, Login, LoginError, SessionParts, T
 use arkeep_auth::testing::MemoryStore;
 use arkeep_auth::token::{AccessToken, AccessTokens, KeySet, SigningKey, TokenConfig};
 use arkeep_auth::{
-    AuthError, Authenticator, LoginGuard, Passwords, Principal, RevocationCache, Role, Sessions,
+    AuthError, Authenticator, LoginGuard, Passwords, Principal, RevocationCache, Role,
+    SecondFactors, Sessions,
 };
 use arkeep_core::{SecretString, SystemEntropy, Timestamp, UserId};
 
@@ -77,6 +78,14 @@ impl House {
     /// The same, with a guard at the door.
     pub(crate) fn guarded(mut self) -> Self {
         self.sessions = self.sessions.guarded(Arc::new(LoginGuard::default()));
+        self
+    }
+
+    /// The same, asking for second factors.
+    pub(crate) fn with_second_factors(mut self) -> Self {
+        let store = Arc::clone(&self.store);
+        let factors = SecondFactors::new(store, Arc::new(SystemEntropy));
+        self.sessions = self.sessions.with_second_factors(factors);
         self
     }
 

@@ -3,6 +3,7 @@
 mod conformance;
 mod fixture;
 mod memory;
+mod second_factor;
 mod sessions;
 mod throttle;
 mod timing;
