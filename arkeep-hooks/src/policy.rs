@@ -100,6 +100,36 @@ impl ApprovedHook {
         }
     }
 
+    /// A hook that does nothing, to see what a hook would be given here.
+    #[cfg(all(feature = "process", target_os = "linux"))]
+    pub(crate) fn trial() -> std::io::Result<(Self, crate::run::HookContext)> {
+        let raw = crate::hook::RawHook {
+            name: "trial".to_owned(),
+            exec: Some(vec!["/bin/true".to_owned()]),
+            shell: None,
+            timeout: 10,
+            signature: None,
+        };
+        let spec = HookSpec::check(raw).map_err(std::io::Error::other)?;
+        let context = crate::run::HookContext {
+            policy: "trial".to_owned(),
+            job: "trial".to_owned(),
+            phase: Phase::Before,
+            state: "running".to_owned(),
+            attempt: 1,
+            secrets: crate::redact::Secrets::default(),
+            cancel: crate::cancel::CancelSignal::new(),
+        };
+        Ok((
+            Self {
+                spec,
+                policy: context.policy.clone(),
+                phase: context.phase,
+            },
+            context,
+        ))
+    }
+
     /// What was approved.
     pub fn spec(&self) -> &HookSpec {
         &self.spec

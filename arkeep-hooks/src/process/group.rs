@@ -7,42 +7,63 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A cgroup of version 2 below our own, with `cgroup.kill` (Linux 5.14).
+/// A fresh cgroup below our own: one of version 2, to kill what is in it (`cgroup.kill`, Linux
+/// 5.14), and where that cannot count processes, one of version 1 that can.
 #[derive(Debug)]
 pub(super) struct Group {
     dir: PathBuf,
     procs: File,
     kill: File,
+    counter: Option<Counter>,
+    /// Whether the number of processes is bounded.
+    bounded: bool,
+}
+
+/// A cgroup of version 1 with the controller `pids`.
+#[derive(Debug)]
+struct Counter {
+    dir: PathBuf,
+    procs: File,
 }
 
 impl Group {
-    /// Makes a fresh one.
-    pub(super) fn create() -> io::Result<Self> {
-        let own = own_directory(
-            &fs::read_to_string("/proc/self/mountinfo")?,
-            &fs::read_to_string("/proc/self/cgroup")?,
-        )
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup of version 2"))?;
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = own.join(format!("arkeep-hook-{}-{number}", std::process::id()));
-        fs::create_dir(&dir)?;
-        Self::open(&dir).inspect_err(|_| {
-            let _ = fs::remove_dir(&dir);
-        })
-    }
-
-    fn open(dir: &Path) -> io::Result<Self> {
+    /// Makes a fresh one for so many processes.
+    pub(super) fn create(processes: u64) -> io::Result<Self> {
+        let cgroups = fs::read_to_string("/proc/self/cgroup")?;
+        let own = own_directory(&fs::read_to_string(MOUNTS)?, &cgroups, "cgroup2", "")
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup of version 2"))?;
+        let dir = fresh(&own)?;
         let open = |name| OpenOptions::new().write(true).open(dir.join(name));
+        let files = open("cgroup.procs").and_then(|procs| Ok((procs, open("cgroup.kill")?)));
+        let (procs, kill) = files.inspect_err(|_| {
+            let _ = fs::remove_dir(&dir);
+        })?;
+        // It counts the threads of a delegated group; a group that is not ours to change says no.
+        let _ = fs::write(own.join("cgroup.subtree_control"), "+pids");
+        let mut bounded = fs::write(dir.join("pids.max"), processes.to_string()).is_ok();
+        let counter = if bounded {
+            None
+        } else {
+            Counter::create(processes, &cgroups).ok()
+        };
+        bounded |= counter.is_some();
         Ok(Self {
-            procs: open("cgroup.procs")?,
-            kill: open("cgroup.kill")?,
-            dir: dir.to_owned(),
+            dir,
+            procs,
+            kill,
+            counter,
+            bounded,
         })
     }
 
-    /// Writing `0` here moves the writer in.
-    pub(super) fn procs(&self) -> &File {
-        &self.procs
+    /// Whether the number of processes in it is bounded.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.bounded
+    }
+
+    /// Writing `0` to each of these moves the writer in.
+    pub(super) fn procs(&self) -> impl Iterator<Item = &File> {
+        std::iter::once(&self.procs).chain(self.counter.as_ref().map(|counter| &counter.procs))
     }
 
     /// Writing `1` here kills every process in the group at once, also those being forked.
@@ -50,8 +71,10 @@ impl Group {
         &self.kill
     }
 
-    pub(super) fn directory(&self) -> Option<CString> {
-        CString::new(self.dir.as_os_str().as_bytes()).ok()
+    pub(super) fn directories(&self) -> impl Iterator<Item = CString> {
+        std::iter::once(&self.dir)
+            .chain(self.counter.as_ref().map(|counter| &counter.dir))
+            .filter_map(|dir| CString::new(dir.as_os_str().as_bytes()).ok())
     }
 
     pub(super) fn kill(&self) {
@@ -62,23 +85,98 @@ impl Group {
     /// Removes the group if the warden did not.
     pub(super) fn remove(&self) {
         let _ = fs::remove_dir(&self.dir);
+        if let Some(counter) = &self.counter {
+            let _ = fs::remove_dir(&counter.dir);
+        }
     }
+}
+
+impl Counter {
+    fn create(processes: u64, cgroups: &str) -> io::Result<Self> {
+        let own = own_directory(&fs::read_to_string(MOUNTS)?, cgroups, "cgroup", "pids")
+            .ok_or(io::ErrorKind::NotFound)?;
+        let dir = fresh(&own)?;
+        let procs = fs::write(dir.join("pids.max"), processes.to_string())
+            .and_then(|()| {
+                OpenOptions::new()
+                    .write(true)
+                    .open(dir.join("cgroup.procs"))
+            })
+            .inspect_err(|_| {
+                let _ = fs::remove_dir(&dir);
+            })?;
+        Ok(Self { dir, procs })
+    }
+}
+
+fn fresh(own: &Path) -> io::Result<PathBuf> {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let dir = own.join(format!("arkeep-hook-{}-{number}", std::process::id()));
+    fs::create_dir(&dir)?;
+    Ok(dir)
+}
+
+/// Where file systems of a kind are mounted.
+pub(super) fn mounts_of(kind: &str) -> Vec<PathBuf> {
+    let mountinfo = fs::read_to_string(MOUNTS).unwrap_or_default();
+    mountinfo
+        .lines()
+        .filter_map(mount_fields)
+        .filter(|mount| mount.kind == kind)
+        .map(|mount| mount.point)
+        .collect()
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// Where this process's own cgroup is mounted, if it is.
-fn own_directory(mountinfo: &str, cgroup: &str) -> Option<PathBuf> {
-    let own = Path::new(cgroup.lines().find_map(|line| line.strip_prefix("0::"))?);
-    mountinfo.lines().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        if right.split(' ').next()? != "cgroup2" {
-            return None;
-        }
-        let mut fields = left.split(' ').skip(3);
-        let (root, mount) = (unescape(fields.next()?), unescape(fields.next()?));
-        Some(Path::new(&mount).join(own.strip_prefix(&root).ok()?))
+const MOUNTS: &str = "/proc/self/mountinfo";
+
+struct Mount<'a> {
+    root: PathBuf,
+    point: PathBuf,
+    kind: &'a str,
+    options: &'a str,
+}
+
+fn mount_fields(line: &str) -> Option<Mount<'_>> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut left = left.split(' ').skip(3);
+    let (root, point) = (unescape(left.next()?).into(), unescape(left.next()?).into());
+    let mut right = right.split(' ');
+    let kind = right.next()?;
+    Some(Mount {
+        root,
+        point,
+        kind,
+        options: right.nth(1)?,
     })
+}
+
+/// Where this process's own cgroup of a hierarchy is mounted, if it is. The controller is empty
+/// for version 2.
+fn own_directory(mountinfo: &str, cgroup: &str, kind: &str, controller: &str) -> Option<PathBuf> {
+    let own = cgroup.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        fields
+            .next()?
+            .split(',')
+            .any(|name| name == controller)
+            .then(|| fields.next())?
+    })?;
+    mountinfo
+        .lines()
+        .filter_map(mount_fields)
+        .find_map(|mount| {
+            let has = controller.is_empty() || mount.options.split(',').any(|it| it == controller);
+            if mount.kind != kind || !has {
+                return None;
+            }
+            Some(
+                mount
+                    .point
+                    .join(Path::new(own).strip_prefix(&mount.root).ok()?),
+            )
+        })
 }
 
 /// Undoes the octal escapes of `/proc/self/mountinfo`.
@@ -100,7 +198,7 @@ mod tests {
     use super::*;
 
     fn directory(mountinfo: &str, cgroup: &str) -> Option<String> {
-        own_directory(mountinfo, cgroup).map(|dir| dir.display().to_string())
+        own_directory(mountinfo, cgroup, "cgroup2", "").map(|dir| dir.display().to_string())
     }
 
     /// H8
@@ -125,6 +223,20 @@ mod tests {
             directory(container, "0::/docker/1f\n").as_deref(),
             Some("/sys/fs/cgroup/")
         );
+    }
+
+    /// H8
+    #[test]
+    fn finds_the_counter_of_version_1() {
+        let mounts = "39 31 0:36 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n\
+                      40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd";
+        let cgroup = "9:name=systemd:/\n8:cpu,pids:/a/b\n0::/\n";
+
+        assert_eq!(
+            own_directory(mounts, cgroup, "cgroup", "pids"),
+            Some(PathBuf::from("/sys/fs/cgroup/pids/a/b"))
+        );
+        assert_eq!(own_directory(mounts, cgroup, "cgroup", "memory"), None);
     }
 
     /// H8

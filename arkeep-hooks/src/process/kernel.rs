@@ -16,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
 
 use super::launch::Launch;
 use super::warden;
@@ -184,6 +185,19 @@ fn signal_set(fill: impl FnOnce(*mut libc::sigset_t)) -> libc::sigset_t {
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
     fill(&raw mut set);
     set
+}
+
+/// Gives this process a mount namespace of its own.
+pub(super) fn own_mounts() -> io::Result<()> {
+    // SAFETY: no memory and no descriptor is unshared.
+    Ok(unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?)
+}
+
+/// Enters a Landlock domain. `no_new_privs` must be set.
+pub(super) fn restrict_by(ruleset: &OwnedFd) -> io::Result<()> {
+    // SAFETY: takes a descriptor and flags, and no memory.
+    let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) };
+    check(c_int::try_from(result).unwrap_or(-1))
 }
 
 /// Has the kernel close every descriptor from 3 up when the program starts.

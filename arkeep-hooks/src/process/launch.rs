@@ -11,6 +11,7 @@ use super::Settings;
 use super::account::{Account, own_home};
 use super::group::Group;
 use super::kernel::ExecVectors;
+use super::sandbox::Sandbox;
 use crate::hook::Command;
 use crate::policy::ApprovedHook;
 use crate::run::HookContext;
@@ -23,6 +24,7 @@ pub(super) struct Launch {
     pub(super) lifeline: OwnedFd,
     pub(super) status: OwnedFd,
     pub(super) account: Option<Account>,
+    pub(super) sandbox: Sandbox,
     pub(super) processes: u64,
     pub(super) open_files: u64,
 }
@@ -30,9 +32,9 @@ pub(super) struct Launch {
 /// The cgroup as the two processes see it.
 #[derive(Debug)]
 pub(super) struct GroupEnds {
-    pub(super) procs: OwnedFd,
+    pub(super) procs: Vec<OwnedFd>,
     pub(super) kill: OwnedFd,
-    pub(super) directory: CString,
+    pub(super) directories: Vec<CString>,
 }
 
 impl Launch {
@@ -41,8 +43,8 @@ impl Launch {
         hook: &ApprovedHook,
         context: &HookContext,
         group: Option<&Group>,
-        lifeline: OwnedFd,
-        status: OwnedFd,
+        sandbox: Sandbox,
+        ends: (OwnedFd, OwnedFd),
     ) -> io::Result<Self> {
         let argv = match hook.spec().command() {
             Command::Exec(argv) => argv
@@ -64,14 +66,21 @@ impl Launch {
             c_string("LANG=C.UTF-8")?,
         ];
         for (name, value) in context.variables() {
+            if !is_plain(&value) {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("{name} is not plain letters, digits and .:_-"),
+                ));
+            }
             environment.push(c_string(&format!("{name}={value}"))?);
         }
         Ok(Self {
             exec: ExecVectors::new(argv, environment),
             group: group.map(GroupEnds::of).transpose()?,
-            lifeline,
-            status,
+            lifeline: ends.0,
+            status: ends.1,
             account: settings.account.clone(),
+            sandbox,
             processes: settings.limits.processes,
             open_files: settings.limits.open_files,
         })
@@ -81,11 +90,21 @@ impl Launch {
 impl GroupEnds {
     fn of(group: &Group) -> io::Result<Self> {
         Ok(Self {
-            procs: group.procs().try_clone()?.into(),
+            procs: group
+                .procs()
+                .map(|file| Ok(file.try_clone()?.into()))
+                .collect::<io::Result<_>>()?,
             kill: group.kill_file().try_clone()?.into(),
-            directory: group.directory().ok_or(io::ErrorKind::InvalidInput)?,
+            directories: group.directories().collect(),
         })
     }
+}
+
+/// A value that no shell splits or expands, also without quotes around the variable. Ids and states
+/// look like this; a server that sends anything else is up to something.
+fn is_plain(value: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".:_-".contains(c);
+    !value.is_empty() && value.chars().all(plain)
 }
 
 fn c_string(text: &str) -> io::Result<CString> {

@@ -18,15 +18,19 @@
 
 mod account;
 mod completion;
+mod confine;
+mod filter;
 mod group;
 mod kernel;
 mod launch;
 mod record;
+mod sandbox;
 mod supervise;
 mod warden;
 
 use std::future::poll_fn;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -59,6 +63,8 @@ struct Settings {
     limits: Limits,
     path: String,
     cgroup: bool,
+    hidden: Vec<PathBuf>,
+    require_sandbox: bool,
 }
 
 /// What a hook may use up.
@@ -88,6 +94,8 @@ impl ProcessRunner {
                 limits: Limits::default(),
                 path: DEFAULT_PATH.to_owned(),
                 cgroup: true,
+                hidden: Vec::new(),
+                require_sandbox: false,
             }),
         }
     }
@@ -104,6 +112,30 @@ impl ProcessRunner {
     pub fn limits(mut self, limits: Limits) -> Self {
         Arc::make_mut(&mut self.shared).limits = limits;
         self
+    }
+
+    /// Hides a directory or a file from hooks: the agent's state, its keys, its configuration.
+    #[must_use]
+    pub fn hide(mut self, path: impl Into<PathBuf>) -> Self {
+        Arc::make_mut(&mut self.shared).hidden.push(path.into());
+        self
+    }
+
+    /// Refuses to run a hook where a protection cannot be had, instead of saying so in its report.
+    #[must_use]
+    pub fn require_sandbox(mut self, required: bool) -> Self {
+        Arc::make_mut(&mut self.shared).require_sandbox = required;
+        self
+    }
+
+    /// What this machine cannot give, one line each: what every report of a hook would say.
+    ///
+    /// Runs `/bin/true` as a hook to find out.
+    pub async fn inspect(&self) -> Result<Vec<String>, RunError> {
+        let mut trial = self.clone();
+        Arc::make_mut(&mut trial.shared).require_sandbox = false;
+        let (hook, context) = ApprovedHook::trial().map_err(RunError::System)?;
+        Ok(trial.run(&hook, &context).await?.notes)
     }
 
     /// Makes no cgroups, where somebody else manages them.

@@ -5,6 +5,8 @@
 pub(super) enum Record {
     /// The hook did not start: this step of its preparation failed.
     Failed(Step),
+    /// The hook starts without this layer of the sandbox.
+    Lacking(Layer),
     /// Everything is dead.
     Ended {
         /// The wait status of the hook's first process.
@@ -26,7 +28,45 @@ pub(super) enum Step {
     Limits,
     User,
     Descriptors,
+    Sandbox,
     Exec,
+}
+
+/// A layer of the sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layer {
+    Mounts,
+    Capabilities,
+    Landlock,
+    Filter,
+}
+
+impl Layer {
+    const ALL: [Self; 4] = [
+        Self::Mounts,
+        Self::Capabilities,
+        Self::Landlock,
+        Self::Filter,
+    ];
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Mounts => 0,
+            Self::Capabilities => 1,
+            Self::Landlock => 2,
+            Self::Filter => 3,
+        }
+    }
+
+    /// What is missing without it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Mounts => "mount namespace, and so nothing hides the agent's files",
+            Self::Capabilities => "dropped capabilities",
+            Self::Landlock => "Landlock",
+            Self::Filter => "system call filter",
+        }
+    }
 }
 
 impl Record {
@@ -35,6 +75,7 @@ impl Record {
     pub(super) fn encode(self) -> [u8; Self::LEN] {
         match self {
             Self::Failed(step) => [1, step.code(), 0, 0, 0, 0, 0, 0],
+            Self::Lacking(layer) => [3, layer.code(), 0, 0, 0, 0, 0, 0],
             Self::Ended {
                 status,
                 by_itself,
@@ -62,6 +103,10 @@ impl Record {
                 .into_iter()
                 .find(|s| s.code() == step)
                 .map(Self::Failed),
+            [3, layer, ..] => Layer::ALL
+                .into_iter()
+                .find(|l| l.code() == layer)
+                .map(Self::Lacking),
             [2, by_itself, leftovers, survivors, a, b, c, d] => Some(Self::Ended {
                 status: i32::from_le_bytes([a, b, c, d]),
                 by_itself: by_itself != 0,
@@ -74,12 +119,13 @@ impl Record {
 }
 
 impl Step {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Group,
         Self::Session,
         Self::Limits,
         Self::User,
         Self::Descriptors,
+        Self::Sandbox,
         Self::Exec,
     ];
 
@@ -91,6 +137,7 @@ impl Step {
             Self::User => 3,
             Self::Descriptors => 4,
             Self::Exec => 5,
+            Self::Sandbox => 6,
         }
     }
 }
@@ -111,6 +158,10 @@ mod tests {
         for step in Step::ALL {
             let failed = Record::Failed(step);
             assert_eq!(Record::decode(failed.encode()), Some(failed));
+        }
+        for layer in Layer::ALL {
+            let lacking = Record::Lacking(layer);
+            assert_eq!(Record::decode(lacking.encode()), Some(lacking));
         }
         assert_eq!(Record::decode([0; Record::LEN]), None);
     }

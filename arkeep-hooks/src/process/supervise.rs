@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::process::geteuid;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Settings;
@@ -16,6 +17,7 @@ use super::group::Group;
 use super::kernel;
 use super::launch::Launch;
 use super::record::{Record, Step};
+use super::sandbox::Sandbox;
 use crate::output::Capture;
 use crate::policy::ApprovedHook;
 use crate::run::{HookContext, HookReport, HookState, RunError};
@@ -61,19 +63,38 @@ impl Running {
         context: &HookContext,
     ) -> Result<Self, RunError> {
         let mut notes = Vec::new();
-        let group = settings
-            .cgroup
-            .then(Group::create)
-            .unwrap_or_else(|| Err(io::Error::other("switched off")))
+        let group = if settings.cgroup {
+            Group::create(settings.limits.processes)
+        } else {
+            Err(io::Error::other("switched off"))
+        };
+        let group = group
             .inspect_err(|error| {
                 notes.push(format!(
-                    "no cgroup ({error}): processes that the hook leaves behind are found by a \
-                     walk through /proc"
+                    "not on this machine: cgroup ({error}); what the hook leaves behind is found \
+                     by a walk through /proc"
                 ));
             })
             .ok();
+        let by_user = settings.account.is_some() || !geteuid().is_root();
+        if !by_user && !group.as_ref().is_some_and(Group::is_bounded) {
+            notes.push("not on this machine: a bound on the number of processes".to_owned());
+        }
+        let sandbox = Sandbox::prepare(&settings.hidden, settings.require_sandbox);
+        notes.extend(
+            sandbox
+                .lacking
+                .iter()
+                .map(|what| format!("not on this machine: {what}")),
+        );
+        if let (true, Some(lacking)) = (settings.require_sandbox, notes.first()) {
+            if let Some(group) = &group {
+                group.remove();
+            }
+            return Err(RunError::Sandbox(lacking.clone()));
+        }
         let started = now();
-        let spawned = spawn(settings, hook, context, group.as_ref());
+        let spawned = spawn(settings, hook, context, group.as_ref(), sandbox);
         match spawned {
             Ok((warden, lifeline, status, output)) => Ok(Self {
                 warden,
@@ -135,8 +156,10 @@ impl Running {
                 ordered = Some(HookState::Cancelled);
                 deadline = self.order_end();
             }
-            if status != none {
-                break self.read_status();
+            if status != none
+                && let Some(ended) = self.read_status()
+            {
+                break ended;
             }
         };
         self.conclude(ended, ordered)
@@ -168,13 +191,16 @@ impl Running {
         }
     }
 
-    fn read_status(&mut self) -> Option<Record> {
-        let mut record = [0; Record::LEN];
-        let length = rustix::io::read(&self.status, &mut record).unwrap_or(0);
-        if length == Record::LEN {
-            Record::decode(record)
-        } else {
-            None
+    /// The last record, once it is there; `Some(None)` when the warden is gone without one.
+    fn read_status(&mut self) -> Option<Option<Record>> {
+        match read_record(&self.status) {
+            Ok(Some(Record::Lacking(layer))) => {
+                self.notes
+                    .push(format!("not on this machine: {}", layer.name()));
+                None
+            }
+            Ok(record) => Some(record),
+            Err(_) => None,
         }
     }
 
@@ -249,6 +275,7 @@ fn spawn(
     hook: &ApprovedHook,
     context: &HookContext,
     group: Option<&Group>,
+    sandbox: Sandbox,
 ) -> Result<Ends, RunError> {
     let (lifeline, our_lifeline) = kernel::pipe().map_err(RunError::System)?;
     let (our_status, status) = kernel::pipe().map_err(RunError::System)?;
@@ -256,7 +283,7 @@ fn spawn(
     for end in [&our_status, &our_output] {
         fcntl_setfl(end, OFlags::NONBLOCK).map_err(|error| RunError::System(error.into()))?;
     }
-    let launch = Launch::prepare(settings, hook, context, group, lifeline, status)
+    let launch = Launch::prepare(settings, hook, context, group, sandbox, (lifeline, status))
         .map_err(RunError::System)?;
     match kernel::spawn(launch, output) {
         Ok(warden) => Ok((warden, our_lifeline, our_status, our_output.into())),
@@ -266,16 +293,31 @@ fn spawn(
 
 /// The error of a hook that did not start, by the step that failed.
 fn refused(status: &OwnedFd, error: io::Error) -> RunError {
-    let mut record = [0; Record::LEN];
-    let length = rustix::io::read(status, &mut record).unwrap_or(0);
-    match (length == Record::LEN)
-        .then(|| Record::decode(record))
-        .flatten()
-    {
-        Some(Record::Failed(Step::Exec)) => RunError::Start(error),
-        Some(Record::Failed(Step::User)) => RunError::User(error.to_string()),
-        _ => RunError::System(error),
+    let mut lacking = None;
+    while let Ok(Some(record)) = read_record(status) {
+        match record {
+            Record::Lacking(layer) => lacking = Some(layer.name()),
+            Record::Failed(Step::Exec) => return RunError::Start(error),
+            Record::Failed(Step::User) => return RunError::User(error.to_string()),
+            Record::Failed(Step::Sandbox) => {
+                return RunError::Sandbox(lacking.unwrap_or("a layer").to_owned());
+            }
+            Record::Failed(Step::Group | Step::Session | Step::Limits | Step::Descriptors)
+            | Record::Ended { .. } => break,
+        }
     }
+    RunError::System(error)
+}
+
+/// The next record; nothing at the end of the pipe, and an error when it is not there yet.
+fn read_record(status: &OwnedFd) -> io::Result<Option<Record>> {
+    let mut record = [0; Record::LEN];
+    let length = rustix::io::read(status, &mut record)?;
+    Ok(if length == Record::LEN {
+        Record::decode(record)
+    } else {
+        None
+    })
 }
 
 fn now() -> Duration {

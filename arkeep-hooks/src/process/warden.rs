@@ -8,13 +8,12 @@ use std::mem::MaybeUninit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, unlinkat};
 use rustix::process::{
-    DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, getpid, getppid, kill_process,
-    set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, setrlimit, setsid,
-    umask, wait,
+    DumpableBehavior, Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper,
+    set_dumpable_behavior, setsid, wait,
 };
-use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::confine;
 use super::kernel;
 use super::launch::Launch;
 use super::record::{Record, Step};
@@ -40,76 +39,21 @@ fn prepare_warden() -> io::Result<(Pid, Option<Pid>)> {
     Ok((warden, kernel::fork()?))
 }
 
-fn become_hook(launch: &Launch, warden: Pid) -> io::Error {
-    match enter(launch, warden) {
-        Ok(()) => report(launch, Step::Exec, launch.exec.execute()),
-        Err((step, error)) => report(launch, step, error),
-    }
-}
-
-fn enter(launch: &Launch, warden: Pid) -> Result<(), (Step, io::Error)> {
-    join_group(launch).map_err(|error| (Step::Group, error))?;
-    set_limits(launch).map_err(|error| (Step::Limits, error))?;
-    switch_user(launch).map_err(|error| (Step::User, error))?;
-    isolate(warden).map_err(|error| (Step::Session, error))?;
-    kernel::close_on_exec_from_3().map_err(|error| (Step::Descriptors, error))
-}
-
 fn report(launch: &Launch, step: Step, error: io::Error) -> io::Error {
-    // When nobody reads it any more, there is nobody to tell.
-    let _ = rustix::io::write(&launch.status, &Record::Failed(step).encode());
+    tell(launch, Record::Failed(step));
     error
 }
 
-fn join_group(launch: &Launch) -> io::Result<()> {
-    if let Some(group) = &launch.group {
-        rustix::io::write(&group.procs, b"0")?;
-    }
-    Ok(())
+/// When nobody reads it any more, there is nobody to tell.
+pub(super) fn tell(launch: &Launch, record: Record) {
+    let _ = rustix::io::write(&launch.status, &record.encode());
 }
 
-fn set_limits(launch: &Launch) -> io::Result<()> {
-    for (resource, most) in [
-        (Resource::Core, 0),
-        (Resource::Nofile, launch.open_files),
-        (Resource::Nproc, launch.processes),
-    ] {
-        let hard = rustix::process::getrlimit(resource)
-            .maximum
-            .unwrap_or(u64::MAX);
-        let most = Some(most.min(hard));
-        setrlimit(
-            resource,
-            Rlimit {
-                current: most,
-                maximum: most,
-            },
-        )?;
+fn become_hook(launch: &Launch, warden: Pid) -> io::Error {
+    match confine::enter(launch, warden) {
+        Ok(()) => report(launch, Step::Exec, launch.exec.execute()),
+        Err((step, error)) => report(launch, step, error),
     }
-    Ok(())
-}
-
-fn switch_user(launch: &Launch) -> io::Result<()> {
-    if let Some(account) = &launch.account {
-        set_thread_groups(&account.groups)?;
-        set_thread_res_gid(account.gid, account.gid, account.gid)?;
-        set_thread_res_uid(account.uid, account.uid, account.uid)?;
-    }
-    Ok(())
-}
-
-fn isolate(warden: Pid) -> io::Result<()> {
-    setsid()?;
-    umask(Mode::RWXG | Mode::RWXO);
-    rustix::process::chdir(c"/")?;
-    set_no_new_privs(true)?;
-    // After the change of user, which clears it. A warden that died before this call is noticed
-    // by the second.
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    if getppid() != Some(warden) {
-        return Err(io::ErrorKind::BrokenPipe.into());
-    }
-    kernel::block_signals(false)
 }
 
 /// Waits for the hook's end or for the order to end it, kills what is left, and says how it went.
@@ -160,9 +104,11 @@ fn guard(launch: &Launch, warden: Pid, leader: Pid) -> ! {
         survivors,
     };
     if let Some(group) = group {
-        let _ = unlinkat(CWD, &*group.directory, AtFlags::REMOVEDIR);
+        for directory in &group.directories {
+            let _ = unlinkat(CWD, &**directory, AtFlags::REMOVEDIR);
+        }
     }
-    let _ = rustix::io::write(&launch.status, &ended.encode());
+    tell(launch, ended);
     kernel::exit(0)
 }
 
