@@ -53,7 +53,7 @@ fn nonce() -> aws_lc_rs::aead::Nonce {
 mod seal {
     use super::*;
 
-    #[divan::bench(args = SIZES)]
+    #[divan::bench(args = SIZES, sample_count = 1000)]
     fn arkeep_vault(bencher: Bencher<'_, '_>, size: usize) {
         let (vault, place) = vault();
         let secret = SecretSlice::from(vec![1; size]);
@@ -62,7 +62,7 @@ mod seal {
             .bench_local(|| vault.seal(&secret, &place).unwrap());
     }
 
-    #[divan::bench(args = SIZES)]
+    #[divan::bench(args = SIZES, sample_count = 1000)]
     fn bare_aes_gcm(bencher: Bencher<'_, '_>, size: usize) {
         let cipher = bare();
         let secret = vec![1; size];
@@ -73,7 +73,7 @@ mod seal {
         });
     }
 
-    #[divan::bench(args = SIZES)]
+    #[divan::bench(args = SIZES, sample_count = 1000)]
     fn aws_lc_rs(bencher: Bencher<'_, '_>, size: usize) {
         let cipher = provider();
         let secret = vec![1; size];
@@ -92,7 +92,7 @@ mod seal {
 mod open {
     use super::*;
 
-    #[divan::bench(args = SIZES)]
+    #[divan::bench(args = SIZES, sample_count = 1000)]
     fn arkeep_vault(bencher: Bencher<'_, '_>, size: usize) {
         let (vault, place) = vault();
         let sealed = vault.seal(&vec![1; size].into(), &place).unwrap();
@@ -101,7 +101,7 @@ mod open {
             .bench_local(|| vault.open(&sealed, &place).unwrap());
     }
 
-    #[divan::bench(args = SIZES)]
+    #[divan::bench(args = SIZES, sample_count = 1000)]
     fn bare_aes_gcm(bencher: Bencher<'_, '_>, size: usize) {
         let cipher = bare();
         let nonce = Nonce::from(NONCE);
@@ -111,7 +111,7 @@ mod open {
             .bench_local(|| cipher.decrypt(&nonce, payload(&sealed)).unwrap());
     }
 
-    #[divan::bench(args = SIZES)]
+    #[divan::bench(args = SIZES, sample_count = 1000)]
     fn aws_lc_rs(bencher: Bencher<'_, '_>, size: usize) {
         let cipher = provider();
         let mut sealed = vec![1; size];
@@ -129,7 +129,7 @@ mod open {
 }
 
 /// What of it is the fresh nonce.
-#[divan::bench]
+#[divan::bench(sample_count = 1000)]
 fn operating_system_randomness() -> [u8; 24] {
     let mut nonce = [0; 24];
     getrandom::fill(&mut nonce).unwrap();

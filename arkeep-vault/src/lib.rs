@@ -5,6 +5,7 @@ mod crash;
 mod files;
 mod hex;
 mod kek;
+mod nonce;
 mod provider;
 mod ring;
 mod sealed;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use secrecy::zeroize::Zeroize;
 use secrecy::{ExposeSecret, SecretSlice};
 
+use crate::nonce;
 use crate::sealed::{HEADER_LEN, Header, XAES_256_GCM};
 use crate::xaes::{NONCE_LEN, Nonce, TAG_LEN};
 use crate::{Binding, DataKey, KeyProvider, MAX_SECRET_LEN, OpenError, SealError, Sealed, Sealer};
@@ -77,8 +78,7 @@ impl Sealer for Vault {
             return Err(SealError::TooLong);
         }
         let key = self.keys.current()?;
-        let mut nonce = Nonce::default();
-        getrandom::fill(nonce.as_flattened_mut()).map_err(|_| SealError::NoRandomness)?;
+        let nonce = nonce::fresh().map_err(|_| SealError::NoRandomness)?;
         seal_with(&key, &nonce, secret, binding)
     }
 
