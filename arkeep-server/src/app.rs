@@ -383,6 +383,9 @@ fn metrics_token(path: &Path) -> Result<SecretString, StartError> {
     let text = fs::read_to_string(path).map_err(failed)?;
     match text.trim() {
         "" => Err(failed(io::Error::other("the file is empty"))),
+        token if token.contains(char::is_whitespace) => {
+            Err(failed(io::Error::other("a bearer token is one word")))
+        }
         token => Ok(SecretString::from(token)),
     }
 }

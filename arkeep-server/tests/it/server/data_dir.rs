@@ -1,0 +1,154 @@
+//! The real program on directories that are not as they should be.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::process::refused;
+use super::{Fallible, Server, picture};
+
+/// A directory in which a server has worked and was killed, so that there is a WAL too.
+async fn used() -> Fallible<tempfile::TempDir> {
+    let (server, mut admin) = Server::with_admin().await?;
+    super::resources::policy(&mut admin).await?;
+    let copy = tempfile::TempDir::new()?;
+    copy_files(&server.data_dir(), &copy.path().join("data"))?;
+    server.stop().await?;
+    Ok(copy)
+}
+
+fn copy_files(from: &Path, to: &Path) -> Fallible {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+fn write_key(path: &Path, byte: u8, mode: u32) -> Fallible {
+    fs::write(path, [byte; 32])?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    Ok(())
+}
+
+/// V6
+#[tokio::test]
+async fn a_wrong_key_changes_not_one_byte() -> Fallible {
+    let dir = used().await?;
+    let data = dir.path().join("data");
+    let elsewhere = dir.path().join("other.key");
+    write_key(&elsewhere, 7, 0o600)?;
+    let before = picture(&data)?;
+    assert!(
+        before.iter().any(|(name, ..)| name == "arkeep.db-wal"),
+        "nothing to lose"
+    );
+
+    // The right key lies in the directory; another one is named.
+    let named = refused(&data, &["--vault-key-file", &elsewhere.to_string_lossy()]).await?;
+
+    assert_eq!(named.code, Some(4), "{}", named.errors);
+    assert_eq!(picture(&data)?, before);
+
+    // Another key lies in the directory.
+    write_key(&data.join("vault.key"), 7, 0o600)?;
+    let before = picture(&data)?;
+    let replaced = refused(&data, &[]).await?;
+
+    assert_eq!(replaced.code, Some(4), "{}", replaced.errors);
+    assert_eq!(picture(&data)?, before);
+    Ok(())
+}
+
+/// V5, V6
+#[tokio::test]
+async fn a_missing_key_or_ring_is_refused_and_not_made_anew() -> Fallible {
+    for (lost, mode) in [
+        ("vault.key", None),
+        ("vault.ring", None),
+        ("vault.key", Some(0o640)),
+    ] {
+        let dir = used().await?;
+        let data = dir.path().join("data");
+        match mode {
+            None => fs::remove_file(data.join(lost))?,
+            Some(mode) => {
+                fs::set_permissions(data.join(lost), fs::Permissions::from_mode(mode))?;
+            }
+        }
+        let before = picture(&data)?;
+
+        let program = refused(&data, &[]).await?;
+
+        assert_eq!(program.code, Some(4), "{lost}: {}", program.errors);
+        assert!(program.errors.contains(lost), "{}", program.errors);
+        assert_eq!(picture(&data)?, before, "{lost}");
+    }
+    Ok(())
+}
+
+/// V6
+#[tokio::test]
+async fn a_ring_of_another_server_opens_nothing() -> Fallible {
+    let (dir, other) = (used().await?, used().await?);
+    let (data, other) = (dir.path().join("data"), other.path().join("data"));
+    for name in ["vault.key", "vault.ring"] {
+        fs::copy(other.join(name), data.join(name))?;
+    }
+
+    let program = refused(&data, &[]).await?;
+
+    assert_eq!(program.code, Some(4), "{}", program.errors);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lost_database_is_not_replaced_by_an_empty_one() -> Fallible {
+    let dir = used().await?;
+    let data = dir.path().join("data");
+    for name in ["arkeep.db", "arkeep.db-wal", "arkeep.db-shm"] {
+        fs::remove_file(data.join(name))?;
+    }
+    let before = picture(&data)?;
+
+    let program = refused(&data, &[]).await?;
+
+    assert_eq!(program.code, Some(3), "{}", program.errors);
+    assert!(program.errors.contains("arkeep.db"), "{}", program.errors);
+    assert_eq!(picture(&data)?, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_first_start_that_was_interrupted_is_finished_by_the_next() -> Fallible {
+    let server = Server::start().await?;
+    let key = fs::read(server.data_dir().join("vault.key"))?;
+    let data = server.stop().await?;
+    for name in fs::read_dir(data.path().join("data"))? {
+        let path = name?.path();
+        if !path.ends_with("vault.key") {
+            fs::remove_file(path)?;
+        }
+    }
+
+    let server = Server::start_in(data, &[]).await?;
+
+    server.set_up().await?;
+    assert_eq!(fs::read(server.data_dir().join("vault.key"))?, key);
+    Ok(())
+}
+
+/// V6: a key that the operator named is never made, for the disk may not be mounted.
+#[tokio::test]
+async fn a_key_file_that_was_named_must_be_there() -> Fallible {
+    let dir = tempfile::TempDir::new()?;
+    let data = dir.path().join("data");
+    let absent = dir.path().join("absent.key");
+
+    let program = refused(&data, &["--vault-key-file", &absent.to_string_lossy()]).await?;
+
+    assert_eq!(program.code, Some(4), "{}", program.errors);
+    assert!(!absent.exists());
+    Ok(())
+}
