@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ::aws_lc_rs::digest::{SHA256, digest};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::time_provider::TimeProvider;
@@ -55,7 +56,7 @@ impl Leaf {
         let usage = usage.map(|usage| usage.value);
         Some(Self {
             name,
-            serial: serial(certificate.raw_serial())?,
+            serial: serial(certificate.raw_serial()),
             not_before: moment(&certificate.validity().not_before),
             not_after: moment(&certificate.validity().not_after),
             spki: certificate.public_key().raw.to_vec(),
@@ -99,17 +100,25 @@ impl AgentIdentity {
     }
 }
 
-// DER drops leading zeroes, and puts one before a set top bit.
-fn serial(raw: &[u8]) -> Option<Serial> {
+// DER drops leading zeroes, and puts one before a set top bit. A CA that is not ours may use up to
+// 20 octets (RFC 5280 §4.1.2.2): such a number goes by 128 bits of its hash.
+fn serial(raw: &[u8]) -> Serial {
     let significant = raw
         .iter()
         .position(|byte| *byte != 0)
         .and_then(|first| raw.get(first..))
         .unwrap_or_default();
     let mut bytes = [0; 16];
-    let start = bytes.len().checked_sub(significant.len())?;
-    bytes.get_mut(start..)?.copy_from_slice(significant);
-    Some(Serial::from_bytes(bytes))
+    let start = bytes.len().saturating_sub(significant.len());
+    let hash = digest(&SHA256, significant);
+    let source = match significant.len() {
+        ..=16 => significant,
+        _ => hash.as_ref(),
+    };
+    for (to, from) in bytes.iter_mut().skip(start).zip(source) {
+        *to = *from;
+    }
+    Serial::from_bytes(bytes)
 }
 
 fn moment(time: &x509_parser::time::ASN1Time) -> Timestamp {
@@ -147,4 +156,30 @@ impl TimeProvider for OurTime {
 
 pub(crate) fn unix_time(moment: Timestamp) -> UnixTime {
     UnixTime::since_unix_epoch(moment.since(Timestamp::UNIX_EPOCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_number_is_read_as_it_was_drawn() {
+        let drawn = [0x80, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+        let written = [&[0], drawn.as_slice()].concat();
+        assert_eq!(serial(&written), Serial::from_bytes(drawn));
+
+        let mut small = [0; 16];
+        small[15] = 7;
+        assert_eq!(serial(&[7]), Serial::from_bytes(small));
+    }
+
+    /// T10
+    #[test]
+    fn longer_serial_numbers_are_told_apart() {
+        assert_ne!(
+            serial(&[1; 20]),
+            serial(&[&[2], [1; 19].as_slice()].concat())
+        );
+        assert_ne!(serial(&[1; 20]), serial(&[1; 16]));
+    }
 }

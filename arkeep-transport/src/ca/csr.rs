@@ -42,8 +42,12 @@ impl CheckedCsr {
         if csr.signature_algorithm.algorithm != algorithm.signature {
             return Err(CsrError::Algorithm);
         }
+        let signature = &csr.signature_value.data;
+        if !is_spelled_out(der, info.raw, algorithm.spelling, signature) {
+            return Err(CsrError::Malformed);
+        }
         UnparsedPublicKey::new(algorithm.verify, &info.subject_pki.subject_public_key.data)
-            .verify(info.raw, &csr.signature_value.data)
+            .verify(info.raw, signature)
             .map_err(|_| CsrError::Signature)?;
         Ok(Self {
             der: der.to_vec(),
@@ -92,6 +96,8 @@ pub enum CsrError {
 
 struct Algorithm {
     signature: Oid<'static>,
+    /// Its AlgorithmIdentifier, as DER.
+    spelling: &'static [u8],
     verify: &'static dyn VerificationAlgorithm,
 }
 
@@ -100,6 +106,7 @@ fn algorithm_of(key: &SubjectPublicKeyInfo<'_>) -> Option<Algorithm> {
     if *oid == OID_SIG_ED25519 && key.algorithm.parameters.is_none() {
         return Some(Algorithm {
             signature: OID_SIG_ED25519,
+            spelling: &[0x30, 5, 6, 3, 0x2b, 0x65, 0x70],
             verify: &ED25519,
         });
     }
@@ -109,9 +116,21 @@ fn algorithm_of(key: &SubjectPublicKeyInfo<'_>) -> Option<Algorithm> {
     (*oid == OID_KEY_TYPE_EC_PUBLIC_KEY && curve == OID_EC_P256 && uncompressed).then_some(
         Algorithm {
             signature: OID_SIG_ECDSA_WITH_SHA256,
+            spelling: &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2],
             verify: &ECDSA_P256_SHA256_ASN1,
         },
     )
+}
+
+// What stands around the signed part is covered by no signature, and the parser is lenient there.
+fn is_spelled_out(der: &[u8], signed: &[u8], algorithm: &[u8], signature: &[u8]) -> bool {
+    let Ok(length) = u8::try_from(signature.len() + 1) else {
+        return false;
+    };
+    der.strip_suffix(signature)
+        .and_then(|der| der.strip_suffix(&[3, length, 0]))
+        .and_then(|der| der.strip_suffix(algorithm))
+        .is_some_and(|der| der.ends_with(signed))
 }
 
 // Ours have about 300 bytes.

@@ -31,9 +31,9 @@ pub use local::{LoadCaError, LocalCa};
 /// # Security
 ///
 /// Whoever holds the signing key is every agent at once. The certificate must carry exactly what
-/// the [`IssueRequest`] says: its key, its one name, its one purpose, its validity, and a serial
-/// number of 128 random bits. The caller reads the certificate back and refuses to hand it out when
-/// the name, the key, the purpose or the validity is another.
+/// the [`IssueRequest`] says: its key, its one name, its one purpose and its validity; and a random
+/// serial number that no other certificate has. The caller reads the certificate back and refuses
+/// to hand it out when the name, the key, the purpose or the validity is another.
 ///
 /// # Cost
 ///

@@ -86,6 +86,7 @@ impl Session {
                 tracing::debug!(%agent, %generation, "a session has begun");
                 let reason = self.converse(&identity, trust).await;
                 self.ending.end(reason);
+                shared.registry.leave(agent, number);
                 gateway.disconnected(&identity, generation).await;
                 tracing::debug!(%agent, %generation, ?reason, "a session has ended");
                 reason

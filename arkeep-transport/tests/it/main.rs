@@ -1,6 +1,7 @@
 //! What the crate promises, asked from outside.
 
 mod attacks;
+mod authorities;
 mod authority;
 mod enrolling;
 mod generated;

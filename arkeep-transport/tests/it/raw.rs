@@ -43,7 +43,7 @@ pub(crate) async fn call(
         return Ok(Answer::Disconnected);
     };
     let body = Full::new(Bytes::from(framed(&message)));
-    post(stream, path, body).await
+    Box::pin(post(stream, path, body)).await
 }
 
 /// Makes a call, and never sends a message.
@@ -52,7 +52,7 @@ pub(crate) async fn open_and_wait(
     path: &str,
 ) -> Result<Answer, Box<dyn Error>> {
     let nothing = StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, Infallible>>());
-    post(stream, path, nothing).await
+    Box::pin(post(stream, path, nothing)).await
 }
 
 async fn post<B>(

@@ -29,6 +29,7 @@ use arkeep_transport::session::{
     EngineStatus, Generation, Heartbeat, HeldJob, Hello, JobProgress, LogBatch, QueryAnswer,
 };
 use arkeep_transport::token::{DEFAULT_VALIDITY, JoinToken, TokenTerms};
+use arkeep_transport::trust::{SpkiFingerprint, TrustBundle};
 
 pub(crate) type Outcome = Result<(), Box<dyn Error>>;
 
@@ -47,8 +48,10 @@ pub(crate) async fn soon<T>(happens: impl Future<Output = T>) -> Result<T, Box<d
         .map_err(|_| "what must happen did not".into())
 }
 
-pub(crate) struct Stand {
-    pub(crate) ca: Arc<LocalCa>,
+pub(crate) struct Stand<C = LocalCa> {
+    pub(crate) ca: Arc<C>,
+    pub(crate) trust: TrustBundle,
+    fingerprint: SpkiFingerprint,
     pub(crate) store: Arc<MemoryEnrollments>,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) clock: Arc<ManualClock>,
@@ -64,8 +67,22 @@ impl Stand {
     }
 
     pub(crate) async fn start_with(config: PortConfig) -> Result<Self, Box<dyn Error>> {
+        let (ca, _) = LocalCa::generate(noon())?;
+        let fingerprint = ca.fingerprint();
+        Self::start_over(ca, fingerprint, config).await
+    }
+}
+
+impl<C: CertificateAuthority + 'static> Stand<C> {
+    /// Over a CA of another kind.
+    pub(crate) async fn start_over(
+        ca: C,
+        fingerprint: SpkiFingerprint,
+        config: PortConfig,
+    ) -> Result<Self, Box<dyn Error>> {
+        let ca = Arc::new(ca);
+        let trust = ca.trust_bundle().await?;
         let clock = Arc::new(ManualClock::at(noon()));
-        let ca = Arc::new(LocalCa::generate(clock.now())?.0);
         let store = Arc::new(MemoryEnrollments::default());
         let gateway = Arc::new(Gateway::default());
         let parts = PortParts {
@@ -84,6 +101,8 @@ impl Stand {
         }));
         Ok(Self {
             ca,
+            trust,
+            fingerprint,
             store,
             gateway,
             clock,
@@ -118,7 +137,7 @@ impl Stand {
     pub(crate) async fn token_for(&self, agent: AgentId) -> Result<JoinToken, Box<dyn Error>> {
         let terms = TokenTerms {
             server: self.server.clone(),
-            fingerprint: self.ca.fingerprint(),
+            fingerprint: self.fingerprint,
             validity: DEFAULT_VALIDITY,
         };
         let token = JoinToken::mint(terms, self.clock.now(), &SystemEntropy)?;
@@ -140,13 +159,13 @@ impl Stand {
         Ok(Connector::new(ConnectorParts {
             server: self.server.clone(),
             credential,
-            trust: arkeep_transport::trust::TrustBundle::new([self.ca.root_der().to_vec()])?,
+            trust: self.trust.clone(),
             clock: self.clock(),
         })?)
     }
 }
 
-impl Drop for Stand {
+impl<C> Drop for Stand<C> {
     fn drop(&mut self) {
         self.serving.abort();
     }
@@ -187,7 +206,7 @@ impl Signed {
 
 fn pem(der: &[u8]) -> String {
     use rustls::pki_types::CertificateDer;
-    let bundle = arkeep_transport::trust::TrustBundle::new([CertificateDer::from(der).to_vec()]);
+    let bundle = TrustBundle::new([CertificateDer::from(der).to_vec()]);
     bundle.map(|bundle| bundle.to_pem()).unwrap_or_default()
 }
 
