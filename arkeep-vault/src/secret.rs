@@ -99,6 +99,17 @@ mod tests {
         assert!(matches!(longer, Err(ReadSecretError::TooLong { limit: 8 })));
     }
 
+    /// V8
+    #[test]
+    fn prints_as_redacted() -> TestResult {
+        let secret = read_secret(&mut &b"hunter2"[..], 8)?;
+        let text = secrecy::SecretString::from("hunter2");
+
+        assert_eq!(format!("{secret:?}"), "SecretBox<[u8]>([REDACTED])");
+        assert_eq!(format!("{text:?}"), "SecretBox<str>([REDACTED])");
+        Ok(())
+    }
+
     #[test]
     fn passes_on_what_went_wrong() {
         struct Broken;
