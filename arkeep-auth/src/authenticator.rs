@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use arkeep_core::{StoreError, Timestamp};
 
+use crate::api_token::{ApiToken, ApiTokens};
 use crate::principal::Principal;
 use crate::revocation::RevocationStore;
 use crate::token::{TokenVerifier, VerifyError};
@@ -16,6 +17,7 @@ use crate::token::{TokenVerifier, VerifyError};
 pub struct Authenticator {
     verifier: Arc<dyn TokenVerifier>,
     revocations: Arc<dyn RevocationStore>,
+    api_tokens: Option<ApiTokens>,
 }
 
 impl Authenticator {
@@ -25,11 +27,24 @@ impl Authenticator {
         Self {
             verifier,
             revocations,
+            api_tokens: None,
         }
     }
 
-    /// Says who shows this access token.
+    /// Lets programs in too, with tokens of their own.
+    #[must_use]
+    pub fn with_api_tokens(mut self, tokens: ApiTokens) -> Self {
+        self.api_tokens = Some(tokens);
+        self
+    }
+
+    /// Says who shows this token.
     pub async fn authenticate(&self, token: &str, now: Timestamp) -> Result<Principal, AuthError> {
+        if let Some(tokens) = &self.api_tokens
+            && token.starts_with(ApiToken::PREFIX)
+        {
+            return tokens.authenticate(token, now).await;
+        }
         let claims = self.verifier.verify(token, now)?;
         if self.revocations.is_revoked(&claims).await? {
             return Err(AuthError::Revoked);

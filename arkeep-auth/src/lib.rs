@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod api_token;
 mod authenticator;
 pub mod cookie;
 pub mod factor;
@@ -16,10 +17,11 @@ pub mod testing;
 pub mod token;
 pub mod user;
 
+pub use api_token::{ApiTokenStore, ApiTokens, Scope, Scopes};
 pub use authenticator::{AuthError, Authenticator, bearer_token};
 pub use factor::{FactorStore, SecondFactors};
 pub use guard::LoginGuard;
-pub use id::{Epoch, SessionId, TokenId};
+pub use id::{ApiTokenId, Epoch, SessionId, TokenId};
 pub use password::{HashCost, PasswordHash, Passwords};
 pub use principal::Principal;
 pub use revocation::{Revocation, RevocationCache, RevocationStore};

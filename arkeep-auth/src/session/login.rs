@@ -111,13 +111,14 @@ impl Sessions {
         new: &SecretString,
         now: Timestamp,
     ) -> Result<TokenPair, ChangePasswordError> {
+        let session = caller.session().ok_or(LoginError::Refused)?;
         let user = self.check_again(caller, current, now).await?;
         let hash = self.parts.passwords.hash(new).await?;
         let change = PasswordChange {
             user: user.user,
             new: hash,
             epoch: user.epoch,
-            keep: Some(caller.session()),
+            keep: Some(session),
             now,
         };
         let epoch = self.parts.users.change_password(&change).await?;
@@ -128,7 +129,7 @@ impl Sessions {
         let refresh = RefreshToken::generate(self.parts.entropy.as_ref());
         let renewal = Renewal {
             user,
-            session: caller.session(),
+            session,
             epoch,
             refresh: Some((refresh.digest(), now.plus(self.parts.lifetimes.refresh))),
             now,
@@ -221,7 +222,7 @@ impl Sessions {
     ) -> Result<AccessToken, LoginError> {
         let renewal = Renewal {
             user: caller.user(),
-            session: caller.session(),
+            session: caller.session().ok_or(LoginError::Refused)?,
             epoch,
             refresh: None,
             now,

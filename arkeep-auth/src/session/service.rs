@@ -149,9 +149,11 @@ impl Sessions {
         now: Timestamp,
     ) -> Result<Vec<(UserId, SessionId)>, StoreError> {
         let by_token = shown.refresh.map(|token| Ending::Token(token.digest()));
-        let by_caller = shown.principal.map(|caller| Ending::Session {
-            user: caller.user(),
-            session: caller.session(),
+        let by_caller = shown.principal.and_then(|caller| {
+            Some(Ending::Session {
+                user: caller.user(),
+                session: caller.session()?,
+            })
         });
         let mut ended = Vec::new();
         for which in by_token.into_iter().chain(by_caller) {

@@ -18,6 +18,7 @@
 //! Each case makes users of its own, so all of them can run on one database, at the same time too.
 //! A promise that is broken is a panic; a store that does not answer is the error.
 
+pub mod api_token_store;
 pub mod factor_store;
 pub mod revocation_store;
 pub mod session_store;

@@ -1,3 +1,4 @@
+mod api_tokens;
 mod factors;
 
 use std::collections::HashMap;
@@ -6,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use arkeep_core::{StoreError, Timestamp, UserId};
 use async_trait::async_trait;
 
-use crate::id::{Epoch, SessionId};
+use crate::id::{ApiTokenId, Epoch, SessionId};
 use crate::password::PasswordHash;
 use crate::revocation::{Changes, Cursor, Revocation, RevocationSet, RevocationStore, Verdict};
 use crate::role::Role;
@@ -34,6 +35,7 @@ struct State {
     revoked: RevocationSet,
     log: Vec<Revocation>,
     factors: HashMap<UserId, factors::Factor>,
+    api_tokens: HashMap<ApiTokenId, api_tokens::Kept>,
 }
 
 #[derive(Debug)]

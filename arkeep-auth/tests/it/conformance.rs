@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use arkeep_auth::testing::MemoryStore;
 use arkeep_auth::testing::conformance::{
-    MemoryBackend, factor_store, revocation_store, session_store, user_store,
+    MemoryBackend, api_token_store, factor_store, revocation_store, session_store, user_store,
 };
 use arkeep_core::StoreError;
 
@@ -34,4 +34,12 @@ async fn the_memory_store_keeps_second_factors() -> Result<(), StoreError> {
     let store = Arc::new(MemoryStore::default());
     let backend = MemoryBackend::new(Arc::clone(&store));
     factor_store::all(store, &backend).await
+}
+
+/// A13
+#[tokio::test]
+async fn the_memory_store_keeps_api_tokens() -> Result<(), StoreError> {
+    let store = Arc::new(MemoryStore::default());
+    let backend = MemoryBackend::new(Arc::clone(&store));
+    api_token_store::all(store, &backend).await
 }

@@ -1,5 +1,6 @@
 //! The crate from outside.
 
+mod api_tokens;
 mod conformance;
 mod fixture;
 mod memory;

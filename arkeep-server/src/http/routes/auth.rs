@@ -181,7 +181,7 @@ pub(super) async fn sessions(
             ends_at: session.ends_at,
             address: session.client.address.map(|address| address.to_string()),
             user_agent: session.client.user_agent().map(str::to_owned),
-            current: session.id == caller.session(),
+            current: Some(session.id) == caller.session(),
         })
         .collect();
     Ok(axum::Json(Sessions {
