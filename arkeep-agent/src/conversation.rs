@@ -208,6 +208,10 @@ impl Conversation {
     /// Keeps an assignment and has it run. Answers with what to say, if anything.
     async fn take_on(&self, assignment: Assignment, said: &Said) -> Option<AgentSaying> {
         let job = assignment.job;
+        if self.executor.is_closing() {
+            // Not accepted, so that the server knows to give it again.
+            return None;
+        }
         let held = (&assignment).into();
         let kept = assignment.clone();
         let admission = self.with_outbox(move |outbox| outbox.admit(&kept)).await;

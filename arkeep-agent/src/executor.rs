@@ -128,6 +128,12 @@ impl Executor {
         }
     }
 
+    /// Whether no more jobs are taken.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.inner.lock().closing
+    }
+
     /// Stops a job, wherever it is. Its end says so.
     pub fn cancel(&self, job: JobId) {
         if let Some(stopper) = self.inner.lock().running.get(&job) {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -64,6 +64,10 @@ pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     if found.uid() != rustix::process::geteuid().as_raw() {
         return refuse(format!("{} belongs to another user", path.display()));
     }
+    if found.mode() & 0o077 != 0 && fs::read_dir(path)?.next().is_none() {
+        // Nobody has put anything there yet that others may have seen.
+        return fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+    }
     if found.mode() & 0o077 != 0 {
         return refuse(format!(
             "{path} is open to other users; run `chmod 700 {path}`",
@@ -112,8 +116,6 @@ pub(crate) const TEMPORARY: &str = ".new-";
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -141,11 +143,24 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_directory_is_closed_to_others() -> io::Result<()> {
+        let home = tempfile::tempdir()?;
+        let path = home.path().join("state");
+        fs::create_dir(&path)?;
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o755))?;
+
+        private_directory(&path)?;
+
+        assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o700);
+        Ok(())
+    }
+
+    #[test]
     fn a_directory_open_to_others_is_refused() -> io::Result<()> {
         let home = tempfile::tempdir()?;
         let path = home.path().join("state");
         private_directory(&path)?;
-        private_directory(&path)?;
+        put(&path, "a", b"one")?;
 
         fs::set_permissions(&path, PermissionsExt::from_mode(0o755))?;
 

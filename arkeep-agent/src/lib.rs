@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+pub mod attachment;
 pub mod conversation;
 pub mod executor;
 mod failpoint;
 mod files;
 pub mod guard;
+pub mod identity;
 pub mod outbox;
 pub mod restic;
 pub mod state;

@@ -74,6 +74,9 @@ impl StateDir {
             path: path.to_owned(),
             source,
         };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(refused)?;
+        }
         files::private_directory(path).map_err(refused)?;
         let root = path.canonicalize().map_err(refused)?;
         let lock = OpenOptions::new()

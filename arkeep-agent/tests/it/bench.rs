@@ -420,14 +420,20 @@ fn place(at: &Repository) -> String {
     }
 }
 
-/// Waits until a condition holds; fails after ten seconds.
+/// Waits until a condition holds; fails after half a minute.
 pub(crate) async fn eventually(condition: impl Fn() -> bool) {
     let held = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), held)
+    tokio::time::timeout(Duration::from_secs(30), held)
         .await
         .expect("the condition came to hold");
+}
+
+/// How many locks a local repository has. A file that restic was still writing is none.
+pub(crate) fn locks_in(directory: &std::path::Path) -> usize {
+    let names = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    names.filter(|entry| entry.file_name().len() == 64).count()
 }

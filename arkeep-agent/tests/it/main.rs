@@ -12,5 +12,7 @@ mod conversation;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod executor;
+mod jobs;
 mod outbox;
+mod program;
 mod restic;

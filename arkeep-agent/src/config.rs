@@ -1,0 +1,455 @@
+//! Flags, environment and `agent.toml`, judged before anything runs.
+//!
+//! A flag beats its variable, the variable beats the file. The file decides what the server may
+//! have done on this machine, so it must be the machine owner's: root's or the agent's own, and
+//! not writable by everybody.
+
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use arkeep_agent::guard::{DeniedSources, RestoreTargets};
+use arkeep_hooks::process::Account;
+use arkeep_hooks::{AllowList, Any, HookPolicy, HookRunner, Off, ProcessRunner};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
+
+/// Backs this machine up, as its server schedules and as its owner allows.
+#[derive(Debug, Parser)]
+#[command(name = "arkeep-agent", version, about, max_term_width = 100)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Trade a join token for a certificate.
+    Enroll {
+        #[command(flatten)]
+        options: Options,
+        /// The file that holds the join token; standard input when absent.
+        #[arg(long, env = "ARKEEP_TOKEN_FILE", value_name = "FILE")]
+        token_file: Option<PathBuf>,
+    },
+    /// Connect to the server and do what it asks for.
+    Run {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Say whether everything is in place, one line for each thing.
+    Doctor {
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+impl Command {
+    pub(crate) fn options(&self) -> &Options {
+        match self {
+            Self::Enroll { options, .. } | Self::Run { options } | Self::Doctor { options } => {
+                options
+            }
+        }
+    }
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Where the agent keeps its identity and its unfinished work [default: /var/lib/arkeep-agent].
+    #[arg(long, env = "ARKEEP_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// What this machine's owner allows: agent.toml.
+    #[arg(long, env = "ARKEEP_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How many jobs may run at once [default: 2].
+    #[arg(long, env = "ARKEEP_JOBS_AT_ONCE", value_name = "N")]
+    jobs_at_once: Option<usize>,
+    /// error, warn, info, debug or trace; or directives such as `info,arkeep_agent=debug`
+    /// [default: info].
+    #[arg(long, env = "ARKEEP_LOG_LEVEL", value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// How log lines are written [default: text].
+    #[arg(long, env = "ARKEEP_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+/// All that was decided.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) jobs_at_once: usize,
+    pub(crate) log_level: String,
+    pub(crate) log_format: LogFormat,
+    pub(crate) hooks: HookSettings,
+    pub(crate) targets: RestoreTargets,
+    pub(crate) denied: DeniedSources,
+    pub(crate) restic: Option<PathBuf>,
+    pub(crate) cache_dir: Option<PathBuf>,
+    pub(crate) runtime_dir: Option<PathBuf>,
+    pub(crate) path: OsString,
+}
+
+/// What the owner decided about hooks.
+#[derive(Debug, Clone)]
+pub(crate) struct HookSettings {
+    pub(crate) name: &'static str,
+    pub(crate) policy: Arc<dyn HookPolicy>,
+    pub(crate) runner: Arc<dyn HookRunner>,
+}
+
+/// The configuration was refused. The text names the file and the key.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct ConfigError(String);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct AgentToml {
+    state_dir: Option<PathBuf>,
+    jobs_at_once: Option<usize>,
+    log_level: Option<String>,
+    log_format: Option<LogFormat>,
+    hooks: HooksSection,
+    restore: RestoreSection,
+    sources: SourcesSection,
+    restic: ResticSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct HooksSection {
+    policy: PolicyName,
+    allow: Vec<Vec<String>>,
+    trusted_keys: Vec<String>,
+    run_as: Option<String>,
+    require_sandbox: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum PolicyName {
+    #[default]
+    Off,
+    AllowList,
+    Signed,
+    Any,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RestoreSection {
+    allowed_targets: Vec<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SourcesSection {
+    denied: Vec<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ResticSection {
+    path: Option<PathBuf>,
+    cache_dir: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Reads the file, if one is named, and judges all of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`]: nothing may run.
+    pub(crate) fn resolve(options: &Options) -> Result<Self, ConfigError> {
+        let file = options.config.clone();
+        let toml = match &file {
+            Some(path) => AgentToml::read(path)?,
+            None => AgentToml::default(),
+        };
+        let named = file.as_deref().unwrap_or(Path::new("agent.toml"));
+        let refuse =
+            |key: &str, text: &str| ConfigError(format!("{}: {key}: {text}", named.display()));
+        let absolute = |key: &'static str, paths: Vec<PathBuf>| {
+            let plain = |path: &PathBuf| {
+                path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
+            };
+            match paths.iter().find(|path| !plain(path)) {
+                Some(path) => Err(refuse(
+                    key,
+                    &format!("{} is not an absolute path without `..`", path.display()),
+                )),
+                None => Ok(paths),
+            }
+        };
+        let one = |key, path: Option<PathBuf>| {
+            absolute(key, path.into_iter().collect()).map(|mut paths| paths.pop())
+        };
+        let jobs_at_once = options.jobs_at_once.or(toml.jobs_at_once).unwrap_or(2);
+        if !(1..=64).contains(&jobs_at_once) {
+            return Err(refuse("jobs_at_once", "give a number from 1 to 64"));
+        }
+        Ok(Self {
+            state_dir: options
+                .state_dir
+                .clone()
+                .or(toml.state_dir)
+                .unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+            jobs_at_once,
+            log_level: options
+                .log_level
+                .clone()
+                .or(toml.log_level)
+                .unwrap_or_else(|| "info".to_owned()),
+            log_format: options.log_format.or(toml.log_format).unwrap_or_default(),
+            hooks: toml.hooks.judge(&refuse)?,
+            targets: RestoreTargets::new(absolute(
+                "restore.allowed_targets",
+                toml.restore.allowed_targets,
+            )?),
+            denied: DeniedSources::new(absolute("sources.denied", toml.sources.denied)?),
+            restic: one("restic.path", toml.restic.path)?,
+            cache_dir: one("restic.cache_dir", toml.restic.cache_dir)?,
+            runtime_dir: variable("RUNTIME_DIRECTORY").map(PathBuf::from),
+            path: variable("PATH").unwrap_or_else(|| DEFAULT_PATH.into()),
+            file,
+        })
+    }
+
+    /// The file that the owner decides in, for people to find.
+    pub(crate) fn decided_in(&self) -> String {
+        match &self.file {
+            Some(file) => file.display().to_string(),
+            None => "an agent.toml to be named by --config".to_owned(),
+        }
+    }
+}
+
+impl HooksSection {
+    fn judge(
+        self,
+        refuse: &dyn Fn(&str, &str) -> ConfigError,
+    ) -> Result<HookSettings, ConfigError> {
+        if !matches!(self.policy, PolicyName::AllowList) && !self.allow.is_empty() {
+            return Err(refuse(
+                "hooks.allow",
+                "is there, but hooks.policy is not \"allow-list\"",
+            ));
+        }
+        if !matches!(self.policy, PolicyName::Signed) && !self.trusted_keys.is_empty() {
+            return Err(refuse(
+                "hooks.trusted_keys",
+                "is there, but hooks.policy is not \"signed\"",
+            ));
+        }
+        let (name, policy): (_, Arc<dyn HookPolicy>) = match self.policy {
+            PolicyName::Off => ("off", Arc::new(Off)),
+            PolicyName::Any => ("any", Arc::new(Any)),
+            PolicyName::AllowList => {
+                let list = AllowList::new(self.allow)
+                    .map_err(|error| refuse("hooks.allow", &error.to_string()))?;
+                ("allow-list", Arc::new(list))
+            }
+            PolicyName::Signed => {
+                return Err(refuse(
+                    "hooks.policy",
+                    "this version does not check signatures; use \"allow-list\"",
+                ));
+            }
+        };
+        if self.require_sandbox {
+            return Err(refuse(
+                "hooks.require_sandbox",
+                "this version cannot confine a hook any further than its user",
+            ));
+        }
+        let mut runner = ProcessRunner::new();
+        if let Some(name) = &self.run_as {
+            let account = Account::by_name(name)
+                .map_err(|error| refuse("hooks.run_as", &error.to_string()))?;
+            runner = runner.run_as(account);
+        }
+        Ok(HookSettings {
+            name,
+            policy,
+            runner: Arc::new(runner),
+        })
+    }
+}
+
+impl AgentToml {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let refuse = |text: String| ConfigError(format!("{}: {text}", path.display()));
+        let file = std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
+        // Judged through the descriptor that is read, so that nobody swaps the file in between.
+        let found = file.metadata().map_err(|error| refuse(error.to_string()))?;
+        let own = rustix::process::geteuid().as_raw();
+        if !found.is_file() {
+            return Err(refuse("is not a regular file".to_owned()));
+        }
+        if found.uid() != 0 && found.uid() != own {
+            return Err(refuse(format!(
+                "belongs to user {}; it must be root's or the agent's own",
+                found.uid()
+            )));
+        }
+        if found.mode() & 0o002 != 0 {
+            return Err(refuse(format!(
+                "can be written by everybody; run `chmod o-w {}`",
+                path.display()
+            )));
+        }
+        if found.len() > LONGEST_FILE {
+            return Err(refuse(format!("is longer than {LONGEST_FILE} bytes")));
+        }
+        let text = std::io::read_to_string(file).map_err(|error| refuse(error.to_string()))?;
+        toml::from_str(&text).map_err(|error| {
+            let line = error
+                .span()
+                .and_then(|span| text.get(..span.start))
+                .map_or(1, |before| before.matches('\n').count() + 1);
+            refuse(format!("line {line}: {}", error.message()))
+        })
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "configuration is read here, once"
+)]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_STATE_DIR: &str = "/var/lib/arkeep-agent";
+const LONGEST_FILE: u64 = 1 << 20;
+
+/// Reads the command line.
+pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<CommandLine, clap::Error> {
+    CommandLine::try_parse_from(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn resolve(text: &str, flags: &[&str]) -> Result<Settings, Box<dyn Error>> {
+        let home = tempfile::tempdir()?;
+        let file = home.path().join("agent.toml");
+        fs::write(&file, text)?;
+        let mut line: Vec<OsString> = vec!["arkeep-agent".into(), "run".into(), "--config".into()];
+        line.push(file.into());
+        line.extend(flags.iter().map(OsString::from));
+        Ok(Settings::resolve(
+            parse(line.into_iter())?.command.options(),
+        )?)
+    }
+
+    #[test]
+    fn nothing_is_allowed_unless_it_is_written() -> Result<(), Box<dyn Error>> {
+        let settings = resolve("", &[])?;
+
+        assert_eq!(settings.hooks.name, "off");
+        assert!(settings.targets.prepare("/").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_flag_beats_the_file() -> Result<(), Box<dyn Error>> {
+        let text = "state_dir = '/a'\njobs_at_once = 3";
+
+        assert_eq!(resolve(text, &[])?.state_dir, Path::new("/a"));
+        let settings = resolve(text, &["--state-dir", "/b"])?;
+        assert_eq!(settings.state_dir, Path::new("/b"));
+        assert_eq!(settings.jobs_at_once, 3);
+        Ok(())
+    }
+
+    #[test]
+    fn every_key_of_the_contract_is_known() -> Result<(), Box<dyn Error>> {
+        let settings = resolve(
+            r#"
+            [hooks]
+            policy = "allow-list"
+            allow = [["/usr/bin/pg_dump", "*"]]
+            run_as = "nobody"
+            require_sandbox = false
+            [restore]
+            allowed_targets = ["/var/restore"]
+            [sources]
+            denied = ["/etc/shadow"]
+            [restic]
+            path = "/usr/bin/restic"
+            cache_dir = "/var/cache/arkeep"
+            "#,
+            &[],
+        )?;
+
+        assert_eq!(settings.hooks.name, "allow-list");
+        assert!(settings.denied.judge("/etc/shadow").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_refusal_names_the_file_and_the_key() {
+        for (text, key) in [
+            ("[hooks]\npolcy = 'off'", "polcy"),
+            ("[hook]", "hook"),
+            ("[hooks]\npolicy = 'yes'", "yes"),
+            ("[hooks]\nallow = [['/bin/true']]", "hooks.allow"),
+            (
+                "[hooks]\npolicy = 'allow-list'\nallow = [['true']]",
+                "hooks.allow",
+            ),
+            (
+                "[restore]\nallowed_targets = ['var/restore']",
+                "restore.allowed_targets",
+            ),
+            ("[sources]\ndenied = ['/a/../b']", "sources.denied"),
+            ("[restic]\npath = 'restic'", "restic.path"),
+            ("jobs_at_once = 0", "jobs_at_once"),
+            ("[hooks]\nrun_as = 'no-such-user'", "hooks.run_as"),
+            ("[hooks]\nrequire_sandbox = true", "hooks.require_sandbox"),
+            ("[hooks]\npolicy = 'signed'", "hooks.policy"),
+        ] {
+            let refused = resolve(text, &[]).unwrap_err().to_string();
+
+            assert!(
+                refused.contains("agent.toml") && refused.contains(key),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_everybody_can_write_is_refused() -> Result<(), Box<dyn Error>> {
+        let home = tempfile::tempdir()?;
+        let file = home.path().join("agent.toml");
+        fs::write(&file, "")?;
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o646))?;
+
+        let refused = AgentToml::read(&file).unwrap_err().to_string();
+
+        assert!(refused.contains("chmod o-w"), "{refused}");
+        Ok(())
+    }
+}

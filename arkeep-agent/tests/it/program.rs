@@ -1,0 +1,5 @@
+//! The real program, against a real agent port over memory stores.
+
+mod enrolling;
+mod running;
+mod server;
