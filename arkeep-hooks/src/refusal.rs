@@ -34,6 +34,21 @@ impl HookRefusal {
         }
     }
 
+    /// The same refusal with a span that whole characters of `line` fill.
+    pub(crate) fn within(mut self, line: &str) -> Self {
+        if let Some(span) = &mut self.span {
+            while !line.is_char_boundary(span.start.min(line.len())) {
+                span.start -= 1;
+            }
+            while !line.is_char_boundary(span.end.min(line.len())) {
+                span.end += 1;
+            }
+            span.end = span.end.min(line.len());
+            span.start = span.start.min(span.end);
+        }
+        self
+    }
+
     /// A refusal by a policy of your own.
     ///
     /// `hint` says what to do next.

@@ -54,7 +54,7 @@ pub fn judge(line: &str) -> Result<ShellScript, HookRefusal> {
              that script",
         ));
     }
-    let script = understand(line)?;
+    let script = understand(line).map_err(|refusal| refusal.within(line))?;
     let canonical = script.to_string();
     match understand(&canonical) {
         Ok(again) if again == script => Ok(script),
