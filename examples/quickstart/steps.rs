@@ -128,13 +128,13 @@ async fn start_agent(programs: &Programs, api: &Api, places: &Places) -> Outcome
             .to_owned()
     };
     let state_dir = places.root.join("agent");
-    Agent::enroll(programs, &state_dir, &text("/join_token")).await?;
     let targets = json!([places.restored]);
     let options = AgentOptions {
         // A TOML array of strings is written as a JSON array of strings is.
         config: format!("[restore]\nallowed_targets = {targets}\n"),
-        environment: Vec::new(),
+        ..AgentOptions::default()
     };
+    Agent::enroll(programs, &state_dir, &text("/join_token"), &options).await?;
     let agent = Agent::start(programs, &state_dir, options)?;
     let id = text("/agent/id");
     let online = api.agent_in(&id, "online", Duration::from_secs(30)).await?;

@@ -16,6 +16,11 @@ pub use programs::{Programs, ProgramsError};
 
 use std::time::Duration;
 
+/// The front page, whose example is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct FrontPage;
+
 /// Asks until the answer is there, or `patience` is at an end.
 ///
 /// The pauses are short and grow to a quarter of a second: what is awaited is the condition, the

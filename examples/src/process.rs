@@ -81,7 +81,7 @@ impl Running {
     fn start(
         program: &Path,
         arguments: &[OsString],
-        environment: &[(OsString, OsString)],
+        options: &AgentOptions,
         log: &Path,
     ) -> Result<Self, ProcessError> {
         let file = File::options()
@@ -90,16 +90,26 @@ impl Running {
             .mode(0o600)
             .open(log)
             .map_err(io_error(format!("cannot open {}", log.display())))?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", std::env::temp_dir())
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .envs(
+                options
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)
-            .process_group(0)
+            .process_group(0);
+        if let Some(user) = options.user {
+            command.uid(user).gid(user);
+        }
+        let child = command
             .spawn()
             .map_err(io_error(format!("cannot start {}", program.display())))?;
         Ok(Self {
@@ -241,7 +251,12 @@ impl Server {
         arguments.extend(extra.iter().cloned());
         let mut log = data_dir.as_os_str().to_owned();
         log.push(".log");
-        Running::start(program, &arguments, &[], Path::new(&log))
+        Running::start(
+            program,
+            &arguments,
+            &AgentOptions::default(),
+            Path::new(&log),
+        )
     }
 
     async fn ready(&mut self) -> Result<(), ProcessError> {
@@ -354,6 +369,8 @@ pub struct AgentOptions {
     pub config: String,
     /// Environment variables beside `PATH` and `HOME`.
     pub environment: Vec<(OsString, OsString)>,
+    /// The user to run as; this one when absent. Only root can choose.
+    pub user: Option<u32>,
 }
 
 /// A real `arkeep-agent`.
@@ -379,11 +396,13 @@ impl Agent {
         programs: &Programs,
         state_dir: &Path,
         join_token: &str,
+        options: &AgentOptions,
     ) -> Result<(), ProcessError> {
         use tokio::io::AsyncWriteExt as _;
 
         let what = "cannot enrol the agent";
-        let mut child = Command::new(&programs.agent)
+        let mut command = Command::new(&programs.agent);
+        command
             .arg("enroll")
             .arg("--state-dir")
             .arg(state_dir)
@@ -391,9 +410,13 @@ impl Agent {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(io_error(what))?;
+            .kill_on_drop(true);
+        if let Some(user) = options.user {
+            std::fs::create_dir_all(state_dir).map_err(io_error(what))?;
+            std::os::unix::fs::chown(state_dir, Some(user), Some(user)).map_err(io_error(what))?;
+            command.uid(user).gid(user);
+        }
+        let mut child = command.spawn().map_err(io_error(what))?;
         if let Some(mut stdin) = child.stdin.take() {
             // An agent that refuses before it reads closes the pipe; its own words follow.
             let _ = stdin.write_all(join_token.as_bytes()).await;
@@ -448,7 +471,7 @@ impl Agent {
             "--config".into(),
             config.into(),
         ];
-        Running::start(program, &arguments, &options.environment, &beside(".log"))
+        Running::start(program, &arguments, options, &beside(".log"))
     }
 
     /// Where the agent keeps its state.
@@ -460,6 +483,12 @@ impl Agent {
     /// The process.
     pub fn process(&mut self) -> &mut Running {
         &mut self.running
+    }
+
+    /// The process id, while it runs.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.running.id()
     }
 
     /// Starts the agent again, after it was stopped or killed.
