@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use arkeep_core::engine::{EngineError, Observer};
 use arkeep_core::job::LogLevel;
@@ -97,6 +98,7 @@ impl ResticEngine {
         at: &Repository,
         observer: &dyn Observer,
     ) -> Result<(), EngineError> {
+        self.wait_for_the_dead().await?;
         let ask = Ask {
             verb: "unlock",
             ..Ask::default()
@@ -105,6 +107,51 @@ impl ResticEngine {
             .await?
             .ok()
     }
+
+    /// Waits until the restic of an agent that was killed is gone from the process table.
+    ///
+    /// Until init has reaped it, restic takes it for the living holder of its lock, and leaves the
+    /// lock where it is. Some inits reap only every few seconds; one that never does costs
+    /// [`REAPING`], and the lock stays until restic finds it old.
+    async fn wait_for_the_dead(&self) -> Result<(), EngineError> {
+        let reaped = async {
+            let mut look = tokio::time::interval(Duration::from_millis(50));
+            loop {
+                look.tick().await;
+                if !self.look(|| Ok(has_unreaped("restic"))).await? {
+                    return Ok(());
+                }
+            }
+        };
+        tokio::time::timeout(REAPING, reaped)
+            .await
+            .unwrap_or(Ok(()))
+    }
+}
+
+/// How long init is given to reap.
+const REAPING: Duration = Duration::from_secs(20);
+
+/// Whether a process of this name has died and is not reaped, and not ours to reap.
+fn has_unreaped(name: &str) -> bool {
+    let own = std::process::id().to_string();
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return false;
+    };
+    entries.flatten().any(|entry| {
+        // proc(5): `pid (name) state parent …`; the name itself may hold a parenthesis.
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let Some((head, tail)) = stat.rsplit_once(") ") else {
+            return false;
+        };
+        let mut fields = tail.split(' ');
+        let dead = fields.next() == Some("Z");
+        let others = fields.next() != Some(own.as_str());
+        dead && others
+            && head
+                .split_once(" (")
+                .is_some_and(|(_, called)| called == name)
+    })
 }
 
 /// Refuses a directory with keys or data in it and no configuration: a repository that lost one
