@@ -103,7 +103,13 @@ pub(super) async fn cancel(
     NoBody: NoBody,
 ) -> Result<Response, Problem> {
     match api.stores.queue.cancel(id, api.clock.now()).await? {
-        CancelOutcome::Cancelled => Ok(accepted(id)),
+        CancelOutcome::Cancelled => {
+            // It may have been sent already: its agent is told before it begins.
+            if let Some(job) = api.stores.jobs.find(id).await? {
+                api.fleet.wake(job.agent);
+            }
+            Ok(accepted(id))
+        }
         CancelOutcome::Requested(agent, fence) => {
             api.fleet.cancel(agent, id, fence);
             Ok(accepted(id))

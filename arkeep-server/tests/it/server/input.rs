@@ -2,7 +2,7 @@
 
 use arkeep_server::http::access::Needs;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::client::Client;
 use super::{Fallible, Server};
@@ -182,7 +182,7 @@ impl Ids {
 }
 
 async fn everything(client: &mut Client) -> Fallible<Value> {
-    let mut all = json!({});
+    let mut all = serde_json::Map::new();
     for name in [
         "users",
         "agents",
@@ -192,7 +192,7 @@ async fn everything(client: &mut Client) -> Fallible<Value> {
         "snapshots",
     ] {
         let listed = client.get(&format!("/api/v1/{name}")).await?.expect(200)?;
-        all[name] = listed.json;
+        all.insert(name.to_owned(), listed.json);
     }
-    Ok(all)
+    Ok(all.into())
 }

@@ -13,9 +13,9 @@ pub(super) async fn policy(admin: &mut Client) -> Fallible<Value> {
     let disk = admin.create("/api/v1/destinations", &disk).await?;
     Ok(json!({
         "name": "nightly",
-        "agent_id": agent["agent"]["id"],
+        "agent_id": agent.pointer("/agent/id"),
         "sources": [{"path": "/etc"}],
-        "destinations": [{"destination_id": disk["id"]}],
+        "destinations": [{"destination_id": disk.get("id")}],
     }))
 }
 
