@@ -31,7 +31,8 @@ pub enum DialError {
         server: ServerAddress,
     },
 
-    /// Somebody accepted the connection and closed it. Worth a retry: the server may be overloaded.
+    /// Somebody accepted the connection and closed it. Worth a retry: the server may be overloaded,
+    /// and one that does not accept this agent says so the next time.
     #[error(
         "the server {server} closed the connection before anything was said; it may be overloaded, or something in between cuts connections to the agent port"
     )]

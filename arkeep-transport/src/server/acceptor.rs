@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -87,7 +88,12 @@ impl Acceptor {
                         let _ = accepted.send(Ok(io)).await;
                     }
                 }
-                Ok(Err(refused)) => tracing::debug!(%address, %refused, "handshake refused"),
+                Ok(Err((refused, stream))) => {
+                    tracing::debug!(%address, %refused, "handshake refused");
+                    if let Some(stream) = stream {
+                        let _ = tokio::time::timeout(LINGER, hear_out(stream)).await;
+                    }
+                }
                 Err(_) => tracing::debug!(%address, "handshake took too long"),
             }
         });
@@ -106,37 +112,69 @@ enum Refused {
     Store(#[from] arkeep_core::StoreError),
 }
 
+/// Why not, and what is left of the connection.
+type Refusal = (Refused, Option<TcpStream>);
+
 async fn shake_hands(
     shared: &Arc<Shared>,
     tls: &Tls,
     stream: TcpStream,
     address: SocketAddr,
-) -> Result<(TlsStream<TcpStream>, Arc<Connection>), Refused> {
+) -> Result<(TlsStream<TcpStream>, Arc<Connection>), Refusal> {
     // Without it, small messages wait for the delayed acknowledgements of larger ones.
-    stream.set_nodelay(true)?;
+    stream
+        .set_nodelay(true)
+        .map_err(|error| (error.into(), None))?;
     let config = tls.config().await;
-    let stream = TlsAcceptor::from(config).accept(stream).await?;
+    let shaken = TlsAcceptor::from(config)
+        .accept(stream)
+        .into_fallible()
+        .await;
+    let mut stream = shaken.map_err(|(error, stream)| (error.into(), Some(stream)))?;
+    match recognise(shared, &stream).await {
+        Ok(who) => Ok((stream, Arc::new(Connection::new(who, address)))),
+        Err(refused) => {
+            let _ = stream.shutdown().await;
+            let (stream, _) = stream.into_inner();
+            Err((refused, Some(stream)))
+        }
+    }
+}
+
+async fn recognise(shared: &Arc<Shared>, stream: &TlsStream<TcpStream>) -> Result<Who, Refused> {
     let (_, session) = stream.get_ref();
     if session.alpn_protocol() != Some(crate::certificate::ALPN) {
         return Err(Refused::Protocol);
     }
-    let who = match session.peer_certificates().and_then(<[_]>::first) {
-        None => Who::Stranger,
-        Some(certificate) => {
-            let ours = &shared.config.trust_domain;
-            let identity = Leaf::read(certificate)
-                .and_then(|leaf| AgentIdentity::from_verified(&leaf, ours))
-                .ok_or(Refused::Standing)?;
-            let store = &shared.parts.store;
-            let standing = store.standing(identity.agent(), identity.serial()).await?;
-            if standing != Standing::Good {
-                shared.registry.refuse(&identity);
-                return Err(Refused::Standing);
-            }
-            Who::Agent(identity)
-        }
+    let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) else {
+        return Ok(Who::Stranger);
     };
-    Ok((stream, Arc::new(Connection::new(who, address))))
+    let ours = &shared.config.trust_domain;
+    let identity = Leaf::read(certificate)
+        .and_then(|leaf| AgentIdentity::from_verified(&leaf, ours))
+        .ok_or(Refused::Standing)?;
+    let store = &shared.parts.store;
+    match store.standing(identity.agent(), identity.serial()).await? {
+        Standing::Good => Ok(Who::Agent(identity)),
+        Standing::Refused => {
+            shared.registry.refuse(&identity);
+            Err(Refused::Standing)
+        }
+    }
+}
+
+/// Reads what the peer still has to say, so that it hears why it was refused: closing with unread
+/// bytes would reset the connection, and the alert would be lost on its way.
+async fn hear_out(mut stream: TcpStream) {
+    let _ = stream.shutdown().await;
+    let mut unheard = [0; 1024];
+    let mut rest = HEARD_OUT;
+    while rest > 0 {
+        match stream.read(&mut unheard).await {
+            Ok(0) | Err(_) => return,
+            Ok(some) => rest = rest.saturating_sub(some),
+        }
+    }
 }
 
 fn admit(
@@ -207,4 +245,6 @@ impl Drop for Turn {
     }
 }
 
+const LINGER: Duration = Duration::from_secs(1);
+const HEARD_OUT: usize = 64 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
