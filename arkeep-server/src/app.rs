@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::serve::{ConfigRefused, HttpTls, ServeConfig, host_of};
-use crate::dispatch::{Dispatcher, DispatcherParts, DispatcherStores};
+use crate::dispatch::{Dispatcher, DispatcherParts, DispatcherStores, Scheduler, SchedulerParts};
 use crate::http::access::Rule;
 use crate::http::metrics::Metrics;
 use crate::http::pulse::Pulse;
@@ -214,6 +214,15 @@ impl App {
         )
         .await?;
         dispatcher.attach(agents.control());
+        let scheduler = Scheduler::new(SchedulerParts {
+            policies: Arc::clone(&stores.policies),
+            jobs: Arc::clone(&stores.jobs),
+            queue: Arc::clone(&stores.queue),
+            marks: Arc::new(store.clone()),
+            fleet: Arc::new(dispatcher.clone()),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+        });
         let api = Api::new(Services {
             sealer,
             stores,
@@ -258,6 +267,7 @@ impl App {
             revocations,
             ring: opened.ring,
             certificate,
+            scheduler,
         };
         background.start(&tasks, &stop_background);
         Ok(Self {

@@ -21,7 +21,9 @@ mod gateway;
 mod line;
 mod reports;
 mod roster;
+mod scheduler;
 mod supply;
+pub mod ticks;
 pub mod verdict;
 
 use std::sync::Arc;
@@ -45,6 +47,7 @@ use crate::store::{
 
 pub use line::Line;
 use roster::Roster;
+pub use scheduler::{Scheduler, SchedulerParts};
 
 /// What a [`Dispatcher`] stands on.
 #[derive(Debug, Clone)]

@@ -201,6 +201,15 @@ CREATE TABLE job_ticks (
 
 CREATE INDEX job_ticks_job ON job_ticks (job_id);
 
+-- How far the ticks of each schedule have been seen to.
+CREATE TABLE schedule_marks (
+    policy_id TEXT    NOT NULL REFERENCES policies (id) ON DELETE CASCADE,
+    kind      TEXT    NOT NULL,
+    schedule  TEXT    NOT NULL, -- JSON
+    up_to     INTEGER NOT NULL,
+    PRIMARY KEY (policy_id, kind)
+) STRICT, WITHOUT ROWID;
+
 -- How much of a job's log is kept. Lines up to `head_end` stay; those after it are the tail, whose
 -- oldest lines make room for new ones.
 CREATE TABLE job_logs (

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::tls::OwnCertificate;
+use crate::dispatch::Scheduler;
 use crate::http::services::Api;
 
 /// What works behind the requests.
@@ -18,6 +19,7 @@ pub(super) struct Background {
     pub(super) revocations: Arc<RevocationCache>,
     pub(super) ring: Arc<RingFile>,
     pub(super) certificate: Option<Arc<OwnCertificate>>,
+    pub(super) scheduler: Scheduler,
 }
 
 impl Background {
@@ -28,6 +30,7 @@ impl Background {
             revocations,
             ring,
             certificate,
+            scheduler,
         } = self;
         // A second old, and every request asks the store. Half of that leaves room for a slow one.
         tasks.spawn(every(stop.clone(), RevocationCache::MAX_AGE / 4, async move || {
@@ -39,6 +42,15 @@ impl Background {
             let api = api.clone();
             async move || reclaim(&api).await
         }));
+        tasks.spawn(every(
+            stop.clone(),
+            Duration::from_secs(5),
+            async move || {
+                if let Err(error) = scheduler.round().await {
+                    tracing::warn!(%error, "schedules cannot be looked at");
+                }
+            },
+        ));
         tasks.spawn(every(
             stop.clone(),
             Duration::from_secs(60 * 60),

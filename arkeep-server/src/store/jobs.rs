@@ -32,12 +32,13 @@ pub trait JobStore: fmt::Debug + Send + Sync {
         destinations: &[DestinationId],
     ) -> Result<bool, StoreError>;
 
-    /// Ends the job of this policy and kind that waits for its agent, if there is one, because its
-    /// time has passed. Returns it.
+    /// Ends the job of this policy and kind that waits for its agent, if there is one of an earlier
+    /// tick than this, because its time has passed. Returns it.
     async fn miss(
         &self,
         policy: PolicyId,
         kind: JobKind,
+        tick: Timestamp,
         now: Timestamp,
     ) -> Result<Option<JobId>, StoreError>;
 

@@ -160,7 +160,7 @@ pub struct PolicySettings {
     pub drill: Option<DrillPlan>,
     /// Seconds after which the want of a good snapshot is an alarm.
     pub max_age: Option<u64>,
-    /// Seconds after its tick in which a run must have ended.
+    /// Seconds after it was queued in which a run must have ended.
     pub deadline: Option<u64>,
 }
 

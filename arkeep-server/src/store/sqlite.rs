@@ -20,6 +20,7 @@ mod keys;
 mod logs;
 mod policies;
 mod revocations;
+mod schedule;
 mod sessions;
 mod snapshots;
 mod users;

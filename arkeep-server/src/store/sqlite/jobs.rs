@@ -87,14 +87,16 @@ impl JobStore for SqliteStore {
         &self,
         policy: PolicyId,
         kind: JobKind,
+        tick: Timestamp,
         now: Timestamp,
     ) -> Result<Option<JobId>, StoreError> {
         sqlx::query(
-            "UPDATE jobs SET state = 'missed', ended_at = $3 \
-             WHERE policy_id = $1 AND kind = $2 AND state = 'queued' RETURNING id",
+            "UPDATE jobs SET state = 'missed', ended_at = $4 WHERE policy_id = $1 AND kind = $2 \
+             AND state = 'queued' AND scheduled_for < $3 RETURNING id",
         )
         .bind(policy.to_string())
         .bind(kind.as_str())
+        .bind(tick.as_unix_millis())
         .bind(now.as_unix_millis())
         .fetch_optional(&self.writer)
         .await

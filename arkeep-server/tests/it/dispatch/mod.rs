@@ -8,6 +8,7 @@
 
 mod build;
 mod reports;
+mod schedule;
 mod sessions;
 mod supply;
 

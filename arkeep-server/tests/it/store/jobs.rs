@@ -196,21 +196,24 @@ async fn one_that_waits_can_be_missed_and_one_that_runs_cannot() -> Tested {
     let policy = sandbox.policy(agent, &[]).await.id;
     let id = enqueue(&sandbox, agent, Some(policy), 1).await?;
 
-    let missed = sandbox
-        .store
-        .miss(policy, JobKind::Backup, after(9))
-        .await?;
-    assert_eq!(missed, Some(id));
+    let miss = |tick| {
+        let store = sandbox.store.clone();
+        async move {
+            let kind = JobKind::Backup;
+            store.miss(policy, kind, after(tick), after(9)).await
+        }
+    };
+    assert_eq!(miss(1).await?, None);
+    assert_eq!(miss(2).await?, Some(id));
     let job = JobStore::find(&sandbox.store, id).await?.ok_or("gone")?;
-    assert_eq!(job.state, JobState::Missed);
+    assert_eq!(
+        (job.state, job.ended_at),
+        (JobState::Missed, Some(after(9)))
+    );
 
     enqueue(&sandbox, agent, Some(policy), 2).await?;
     claim(&sandbox, agent).await?;
-    let missed = sandbox
-        .store
-        .miss(policy, JobKind::Backup, after(9))
-        .await?;
-    assert_eq!(missed, None);
+    assert_eq!(miss(3).await?, None);
     Ok(())
 }
 
