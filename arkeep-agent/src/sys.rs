@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal};
@@ -45,7 +46,7 @@ pub(crate) struct Leash {
 struct Request {
     command: Command,
     runtime: Handle,
-    answer: oneshot::Sender<io::Result<Child>>,
+    answer: oneshot::Sender<(io::Result<Child>, Command)>,
 }
 
 impl Spawner {
@@ -56,16 +57,13 @@ impl Spawner {
             .name("arkeep-spawn".to_owned())
             .spawn(move || {
                 while let Ok(mut request) = inbox.recv() {
-                    let child = {
+                    let started = {
                         let _runtime = request.runtime.enter();
                         request.command.spawn()
                     };
-                    // The descriptors the child was given are closed here, so that a pipe whose
-                    // reader has died is seen to be broken.
-                    drop(request.command);
                     // A caller that has gone gets the child back as an error and drops it, which
                     // kills it.
-                    drop(request.answer.send(child));
+                    drop(request.answer.send((started, request.command)));
                 }
             })?;
         Ok(Self { requests })
@@ -81,18 +79,34 @@ impl Spawner {
         unsafe {
             command.pre_exec(move || leash.put_on(parent));
         }
+        let mut tries = 0;
+        loop {
+            let (started, again) = self.try_start(command).await?;
+            match started {
+                // Somewhere in this process a fork is on its way to its exec and still holds the
+                // descriptor through which the program was written.
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < 100 => {
+                    tries += 1;
+                    command = again;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                // With the command go the descriptors that the child was given, so that a pipe
+                // whose reader has died is seen to be broken.
+                started => return started,
+            }
+        }
+    }
+
+    async fn try_start(&self, command: Command) -> io::Result<(io::Result<Child>, Command)> {
+        let ended = || io::Error::other("the thread that starts processes has ended");
         let (answer, outcome) = oneshot::channel();
         let request = Request {
             command,
             runtime: Handle::current(),
             answer,
         };
-        self.requests
-            .send(request)
-            .map_err(|_| io::Error::other("the thread that starts processes has ended"))?;
-        outcome
-            .await
-            .map_err(|_| io::Error::other("the thread that starts processes has ended"))?
+        self.requests.send(request).map_err(|_| ended())?;
+        outcome.await.map_err(|_| ended())
     }
 }
 

@@ -172,7 +172,7 @@ impl ResticEngine {
             Ending::Overdue(limit) => Err(Stopped::started(EngineError::Failed(format!(
                 "no progress for {} seconds, so restic was stopped; is the back-end reachable? {}",
                 limit.as_secs(),
-                words.told(&redactor)
+                words.was_at(&redactor)
             )))),
         }
     }
@@ -308,7 +308,8 @@ fn redactor(at: &Repository, place: &Place) -> Redactor {
 /// says so in a line of the log, every ten seconds.
 fn frames(verb: &str) -> &'static str {
     match verb {
-        "backup" | "restore" => "2",
+        // A little slower than twice, lest every other sign come too early by a hair.
+        "backup" | "restore" => "1.8",
         _ => "0.1",
     }
 }

@@ -61,6 +61,16 @@ impl Words {
         }
     }
 
+    /// What restic was at when it was stopped: the last error that it would have tried again after,
+    /// else its last words. Those that follow a stop are about the stop.
+    pub(super) fn was_at(&self, redactor: &Redactor) -> String {
+        let tried_again = |line: &&String| line.contains(" returned error, retrying after ");
+        match self.last.iter().rev().find(tried_again) {
+            Some(line) => redactor.clean(line),
+            None => self.told(redactor),
+        }
+    }
+
     /// The error that an exit code other than success stands for.
     pub(super) fn error(&self, code: i32, redactor: &Redactor) -> EngineError {
         let told = self.told(redactor);
@@ -199,6 +209,22 @@ mod tests {
         ] {
             assert_eq!(error(1, &[line]).code(), "restic_failed", "{line}");
         }
+    }
+
+    /// G4
+    #[test]
+    fn a_run_that_was_stopped_is_explained_by_what_it_tried_again() {
+        let mut words = Words::default();
+        for line in [
+            "Save(<lock/x>) returned error, retrying after 1s: read-only file system",
+            "signal interrupt received, cleaning up",
+            "Fatal: unable to create lock in backend: context canceled",
+        ] {
+            words.hear(line);
+        }
+
+        let told = words.was_at(&Redactor::default());
+        assert!(told.ends_with("read-only file system"), "{told}");
     }
 
     /// G4

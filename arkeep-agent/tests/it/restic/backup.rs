@@ -11,7 +11,7 @@ use super::bench::{Outcome, Watch, backup_of, benches};
 /// S4, G6
 #[tokio::test]
 async fn a_snapshot_is_reported_as_the_repository_lists_it() -> Outcome {
-    for bench in benches().await? {
+    for bench in benches()? {
         let source = bench.tree("source", &[("a", "one"), ("b", "two")])?;
 
         let report = bench.backup(&[&source]).await?;
@@ -35,7 +35,7 @@ async fn a_snapshot_is_reported_as_the_repository_lists_it() -> Outcome {
 /// S4
 #[tokio::test]
 async fn a_source_that_is_missing_is_named() -> Outcome {
-    for bench in benches().await? {
+    for bench in benches()? {
         let source = bench.tree("source", &[("a", "one")])?;
         let missing = bench.text("missing");
 
@@ -50,7 +50,7 @@ async fn a_source_that_is_missing_is_named() -> Outcome {
 /// S4
 #[tokio::test]
 async fn sources_that_are_all_missing_are_an_error_of_their_own() -> Outcome {
-    for bench in benches().await? {
+    for bench in benches()? {
         let missing = [bench.text("one"), bench.text("two/three")];
         let request = backup_of(&[&missing[0], &missing[1]]);
 
@@ -69,7 +69,7 @@ async fn sources_that_are_all_missing_are_an_error_of_their_own() -> Outcome {
 /// S4, G4
 #[tokio::test]
 async fn a_file_that_cannot_be_read_is_named() -> Outcome {
-    for bench in benches().await? {
+    for bench in benches()? {
         let source = bench.tree("source", &[("a", "one")])?;
         // A file that not even root can read.
         let unreadable = "/proc/self/clear_refs";
@@ -91,7 +91,7 @@ async fn a_file_that_cannot_be_read_is_named() -> Outcome {
 /// G2
 #[tokio::test]
 async fn a_source_is_a_path_whatever_it_looks_like() -> Outcome {
-    for bench in benches().await? {
+    for bench in benches()? {
         let proof = bench.text("proof");
         let odd = [
             format!("--password-command=touch {}", proof.replace('/', "%")),
@@ -136,7 +136,7 @@ async fn a_source_is_a_path_whatever_it_looks_like() -> Outcome {
 /// G2
 #[tokio::test]
 async fn more_sources_than_a_pipe_holds_are_all_taken() -> Outcome {
-    for bench in benches().await? {
+    for bench in benches()? {
         let names: Vec<String> = (0..1_500).map(|number| format!("{number:0>80}")).collect();
         let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
         let directory = bench.tree("source", &files)?;
@@ -158,7 +158,7 @@ async fn more_sources_than_a_pipe_holds_are_all_taken() -> Outcome {
 /// G2
 #[tokio::test]
 async fn what_is_excluded_stays_out_and_nothing_else() -> Outcome {
-    for bench in benches().await? {
+    for bench in benches()? {
         let source = bench.tree(
             "source",
             &[
@@ -195,7 +195,7 @@ async fn what_is_excluded_stays_out_and_nothing_else() -> Outcome {
 /// G2
 #[tokio::test]
 async fn a_request_that_could_mean_something_else_is_refused() -> Outcome {
-    for bench in benches().await? {
+    for bench in benches()? {
         let source = bench.tree("source", &[("a", "x")])?;
         let tag = |tag: &str| BackupRequest {
             tags: vec![tag.to_owned()],

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -44,15 +43,15 @@ pub(crate) struct Bench {
     pub(crate) dir: TempDir,
     pub(crate) engine: ResticEngine,
     pub(crate) repository: Repository,
+    restic: PathBuf,
 }
 
-/// One for each restic, with a copy of a repository that was made before.
-pub(crate) async fn benches() -> Result<Vec<Bench>, Box<dyn Error>> {
+/// One for each restic, with an empty repository.
+pub(crate) fn benches() -> Result<Vec<Bench>, Box<dyn Error>> {
     let mut benches = Vec::new();
     for restic in restics() {
         let bench = Bench::bare(&restic, |_| {})?;
-        let template = bench.template().await?;
-        copy(&template, &bench.path("repository"))?;
+        lay_out(&bench.path("repository"))?;
         benches.push(bench);
     }
     Ok(benches)
@@ -65,31 +64,31 @@ impl Bench {
         adjust: impl FnOnce(&mut ResticConfig),
     ) -> Result<Self, Box<dyn Error>> {
         let dir = TempDir::new()?;
-        let source = BinarySource::Configured(restic.to_owned());
-        let mut config =
-            ResticConfig::new(source, dir.path().join("cache"), dir.path().join("run"));
-        config.host = Some("bench".to_owned());
+        let mut config = config(restic, dir.path());
         adjust(&mut config);
         let repository = local(&dir.path().join("repository"), PASSWORD);
         Ok(Self {
             engine: ResticEngine::new(config)?,
             repository,
+            restic: restic.to_owned(),
             dir,
         })
     }
 
     /// The same bench with another engine.
-    pub(crate) fn with(
+    pub(crate) fn again(
         mut self,
-        restic: &Path,
         adjust: impl FnOnce(&mut ResticConfig),
     ) -> Result<Self, Box<dyn Error>> {
-        let source = BinarySource::Configured(restic.to_owned());
-        let mut config = ResticConfig::new(source, self.path("cache"), self.path("run"));
-        config.host = Some("bench".to_owned());
+        let mut config = config(&self.restic, self.dir.path());
         adjust(&mut config);
         self.engine = ResticEngine::new(config)?;
         Ok(self)
+    }
+
+    /// An engine alone, as another process has it at a bench that is there.
+    pub(crate) fn at(restic: &Path, directory: &Path) -> Result<ResticEngine, Box<dyn Error>> {
+        Ok(ResticEngine::new(config(restic, directory))?)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -132,21 +131,13 @@ impl Bench {
     pub(crate) fn locks(&self) -> usize {
         fs::read_dir(self.path("repository/locks")).map_or(0, Iterator::count)
     }
+}
 
-    /// An empty repository of this version, made once for all runs of the tests.
-    async fn template(&self) -> Result<PathBuf, Box<dyn Error>> {
-        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-        let _turn = TURN.lock().await;
-        let version = self.engine.probe().await?.version;
-        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("restic-{version}"));
-        if !place.exists() {
-            let draft = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
-            let made = draft.path().join("made");
-            self.engine.init(&local(&made, PASSWORD), &Silent).await?;
-            fs::rename(&made, &place)?;
-        }
-        Ok(place)
-    }
+fn config(restic: &Path, directory: &Path) -> ResticConfig {
+    let source = BinarySource::Configured(restic.to_owned());
+    let mut config = ResticConfig::new(source, directory.join("cache"), directory.join("run"));
+    config.host = Some("bench".to_owned());
+    config
 }
 
 /// Processes with `word` in their arguments.
@@ -210,20 +201,20 @@ pub(crate) fn noise(length: usize) -> Vec<u8> {
     bytes
 }
 
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), &target)?;
-            fs::set_permissions(&target, fs::Permissions::from_mode(0o600))?;
-        }
+/// An empty repository that restic 0.14 made. Its key was sealed again with the cheapest scrypt
+/// there is: a real one costs half a second at each command.
+pub(crate) fn lay_out(repository: &Path) -> std::io::Result<()> {
+    for part in ["data", "index", "keys", "locks", "snapshots"] {
+        fs::create_dir_all(repository.join(part))?;
     }
+    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/restic/template");
+    fs::copy(template.join("config"), repository.join("config"))?;
+    fs::copy(template.join("key.json"), repository.join("keys").join(KEY))?;
     Ok(())
 }
+
+/// The SHA-256 of `template/key.json`.
+const KEY: &str = "5554a7d35c1870d128c6094e0da02458ee41bbac6d6a9a5be190e34ee43c9344";
 
 /// Writes down all it hears, and stops the run when told to.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ fn everything(snapshot: &ResticId, target: String) -> RestoreRequest {
 /// G6
 #[tokio::test]
 async fn everything_comes_back_under_its_full_path() -> Outcome {
-    for bench in benches().await? {
+    for bench in benches()? {
         let source = bench.tree("source", &[("a", "one"), ("b", "two")])?;
         let snapshot = bench.backup(&[&source]).await?.snapshot;
         let request = everything(&snapshot, bench.text("target"));
@@ -42,7 +42,7 @@ async fn everything_comes_back_under_its_full_path() -> Outcome {
 /// G2, G6
 #[tokio::test]
 async fn a_part_is_its_path_and_no_pattern() -> Outcome {
-    for bench in benches().await? {
+    for bench in benches()? {
         let source = bench.tree(
             "source",
             &[
@@ -81,7 +81,7 @@ async fn a_part_is_its_path_and_no_pattern() -> Outcome {
 /// G6
 #[tokio::test]
 async fn a_part_that_is_not_in_the_snapshot_is_refused() -> Outcome {
-    for bench in benches().await? {
+    for bench in benches()? {
         let source = bench.tree("source", &[("a", "one")])?;
         let snapshot = bench.backup(&[&source]).await?.snapshot;
         let request = RestoreRequest {
@@ -105,7 +105,7 @@ async fn a_part_that_is_not_in_the_snapshot_is_refused() -> Outcome {
 /// G6
 #[tokio::test]
 async fn a_file_that_is_there_is_replaced_only_when_that_was_asked_for() -> Outcome {
-    for bench in benches().await? {
+    for bench in benches()? {
         let source = bench.tree("source", &[("a", "old")])?;
         let snapshot = bench.backup(&[&source]).await?.snapshot;
         let file = format!("{}{source}/a", bench.text("target"));
@@ -137,7 +137,7 @@ async fn a_file_that_is_there_is_replaced_only_when_that_was_asked_for() -> Outc
 /// G6
 #[tokio::test]
 async fn a_snapshot_that_is_not_there_is_not_restored() -> Outcome {
-    for bench in benches().await? {
+    for bench in benches()? {
         let nobody: ResticId = "0123abcd".parse()?;
 
         for include in [vec![], vec!["/a".to_owned()]] {
@@ -166,7 +166,7 @@ async fn a_snapshot_that_is_not_there_is_not_restored() -> Outcome {
 /// G6
 #[tokio::test]
 async fn one_directory_is_listed_and_not_those_below() -> Outcome {
-    for bench in benches().await? {
+    for bench in benches()? {
         let source = bench.tree("source", &[("file", "four"), ("-o", "")])?;
         fs::create_dir(bench.path("source/sub"))?;
         fs::write(bench.path("source/sub/deep"), "x")?;
