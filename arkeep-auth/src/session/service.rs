@@ -148,20 +148,21 @@ impl Sessions {
         shown: &LogOut<'_>,
         now: Timestamp,
     ) -> Result<Vec<(UserId, SessionId)>, StoreError> {
-        let by_token = shown.refresh.map(|token| Ending::Token(token.digest()));
-        let by_caller = shown.principal.and_then(|caller| {
-            Some(Ending::Session {
-                user: caller.user(),
-                session: caller.session()?,
-            })
-        });
         let mut ended = Vec::new();
-        for which in by_token.into_iter().chain(by_caller) {
-            if let Some(session) = self.end(&which, now).await?
-                && !ended.contains(&session)
-            {
-                ended.push(session);
+        if let Some(token) = shown.refresh {
+            ended.extend(self.end(&Ending::Token(token.digest()), now).await?);
+        }
+        if let Some((user, session)) = shown
+            .principal
+            .and_then(|caller| Some((caller.user(), caller.session()?)))
+        {
+            let of_caller = self.end(&Ending::Session { user, session }, now).await?;
+            if of_caller.is_none() {
+                // A session that came to its end may be forgotten before its last access token
+                // expires, and that is the one that is shown here.
+                self.revoke(&Revocation::session(session, now)).await?;
             }
+            ended.extend(of_caller.filter(|session| !ended.contains(session)));
         }
         Ok(ended)
     }

@@ -106,12 +106,21 @@ impl House {
         email: &str,
         password: &str,
     ) -> Result<TokenPair, LoginError> {
+        self.log_in_at(email, password, noon()).await
+    }
+
+    pub(crate) async fn log_in_at(
+        &self,
+        email: &str,
+        password: &str,
+        now: Timestamp,
+    ) -> Result<TokenPair, LoginError> {
         let login = Login {
             email,
             password: &SecretString::from(password),
             client: &self.client,
         };
-        self.sessions.log_in(&login, noon()).await
+        self.sessions.log_in(&login, now).await
     }
 
     pub(crate) async fn who(&self, token: &AccessToken) -> Result<Principal, AuthError> {

@@ -4,6 +4,7 @@ mod api_tokens;
 mod conformance;
 mod fixture;
 mod memory;
+mod model;
 mod second_factor;
 mod sessions;
 mod throttle;
