@@ -1,9 +1,9 @@
 //! All stores on one SQLite file.
 //!
 //! One connection writes and a few others read beside it (WAL). SQLite lets one writer in at a
-//! time anyway; a queue in this process is fair, and costs less than the waiting and retrying that
-//! several writing connections do against each other. Every commit is on the disk before it is
-//! answered (`synchronous = FULL`): an agent forgets what was acknowledged.
+//! time anyway; a queue in this process is fair, where several writing connections wait and retry
+//! against each other, and whoever has bad luck waits long. Every commit is on the disk before it
+//! is answered (`synchronous = FULL`): an agent forgets what was acknowledged.
 //!
 //! [`SqliteStore::open`] never makes a file. A server that finds its data directory without the
 //! database it expects must stop, not start empty; [`SqliteStore::create`] is for the first start.
