@@ -2,6 +2,8 @@
 
 pub mod api_token;
 mod authenticator;
+#[cfg(feature = "axum")]
+pub mod axum;
 pub mod cookie;
 pub mod factor;
 pub mod guard;

@@ -76,6 +76,11 @@ const LOW_PRIORITY: i32 = 10;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::task::JoinSet;
+
     use super::*;
 
     type TestResult = Result<(), Box<dyn std::error::Error>>;
@@ -105,6 +110,59 @@ mod tests {
         assert_eq!(pool.run(|| 8).await, Err(PasswordError::Busy));
 
         release.send(())?;
+        Ok(())
+    }
+
+    /// A8
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_more_hashes_run_at_once_than_there_are_threads() -> TestResult {
+        const THREADS: usize = 3;
+        let pool = HashPool::start(THREADS, 200)?;
+        let at_work = Arc::new(AtomicUsize::new(0));
+        let most = Arc::new(AtomicUsize::new(0));
+        let all_busy = Arc::new(Barrier::new(THREADS));
+
+        let mut hashes = JoinSet::new();
+        for number in 0..THREADS * 60 {
+            let (pool, at_work, most) = (pool.clone(), Arc::clone(&at_work), Arc::clone(&most));
+            let all_busy = Arc::clone(&all_busy);
+            hashes.spawn(async move {
+                pool.run(move || {
+                    let now = at_work.fetch_add(1, Ordering::SeqCst) + 1;
+                    most.fetch_max(now, Ordering::SeqCst);
+                    all_busy.wait();
+                    at_work.fetch_sub(1, Ordering::SeqCst);
+                    number
+                })
+                .await
+            });
+        }
+        for hashed in hashes.join_all().await {
+            hashed?;
+        }
+
+        assert_eq!(most.load(Ordering::SeqCst), THREADS);
+        assert!(HashPool::default_threads() >= 1);
+        Ok(())
+    }
+
+    /// A8
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn hashes_run_at_low_priority() -> TestResult {
+        let pool = HashPool::start(1, 1)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+
+        // Field 19 of proc_pid_stat(5); the name before it holds no blanks.
+        let stat =
+            runtime.block_on(pool.run(|| std::fs::read_to_string("/proc/thread-self/stat")))??;
+        let nice = stat
+            .split(' ')
+            .nth(18)
+            .ok_or("a nineteenth field")?
+            .parse::<i32>()?;
+
+        assert!(nice >= LOW_PRIORITY, "{nice}");
         Ok(())
     }
 

@@ -2,9 +2,12 @@
 
 mod api_tokens;
 mod conformance;
+#[cfg(feature = "axum")]
+mod extractor;
 mod fixture;
 mod memory;
 mod model;
+mod races;
 mod second_factor;
 mod sessions;
 mod throttle;
