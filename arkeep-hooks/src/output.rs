@@ -94,12 +94,23 @@ impl Capture {
     }
 
     fn take(&mut self, text: &str) {
+        // Most output is plain text, and takes no second look.
+        let ascii = text
+            .bytes()
+            .all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t'));
+        if ascii {
+            return self.pass(text);
+        }
         let visible: String = text
             .chars()
             .filter(|c| matches!(c, '\n' | '\t') || !is_invisible(*c))
             .collect();
+        self.pass(&visible);
+    }
+
+    fn pass(&mut self, visible: &str) {
         let mut free = String::with_capacity(visible.len());
-        self.redactor.push(&visible, &mut free);
+        self.redactor.push(visible, &mut free);
         self.keep(&free);
     }
 

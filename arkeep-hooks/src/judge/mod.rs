@@ -56,6 +56,9 @@ pub fn judge(line: &str) -> Result<ShellScript, HookRefusal> {
     }
     let script = understand(line).map_err(|refusal| refusal.within(line))?;
     let canonical = script.to_string();
+    if canonical == line {
+        return Ok(script);
+    }
     match understand(&canonical) {
         Ok(again) if again == script => Ok(script),
         _ => Err(HookRefusal::new(

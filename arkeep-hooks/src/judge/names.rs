@@ -13,7 +13,7 @@ pub(super) fn check(name: &str, span: Range<usize>) -> Result<(), HookRefusal> {
     if name.is_empty() {
         return Err(HookRefusal::at(Rule::CommandWord, span, "name a program"));
     }
-    if RESERVED.contains(&name) {
+    if is_reserved(name) {
         return Err(HookRefusal::at(
             Rule::Reserved,
             span,
@@ -21,7 +21,7 @@ pub(super) fn check(name: &str, span: Range<usize>) -> Result<(), HookRefusal> {
              machine and name that script",
         ));
     }
-    if REINTERPRETING.contains(&name) {
+    if reinterprets(name) {
         return Err(HookRefusal::at(
             Rule::Builtin,
             span,
@@ -77,52 +77,79 @@ fn is_assignment(name: &str) -> bool {
 }
 
 /// Reserved words of dash and of bash.
-const RESERVED: &[&str] = &[
-    "!", "[[", "]]", "{", "}", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for",
-    "function", "if", "in", "select", "then", "time", "until", "while",
-];
+fn is_reserved(name: &str) -> bool {
+    matches!(
+        name,
+        "!" | "[["
+            | "]]"
+            | "{"
+            | "}"
+            | "case"
+            | "coproc"
+            | "do"
+            | "done"
+            | "elif"
+            | "else"
+            | "esac"
+            | "fi"
+            | "for"
+            | "function"
+            | "if"
+            | "in"
+            | "select"
+            | "then"
+            | "time"
+            | "until"
+            | "while"
+    )
+}
 
-/// What runs text as commands, looks commands up in another way, or changes variables, options
-/// and names of the shell. The second half is not dangerous in itself; but what follows it would
-/// no longer be what was judged.
-const REINTERPRETING: &[&str] = &[
-    ".",
-    "alias",
-    "builtin",
-    "command",
-    "eval",
-    "exec",
-    "export",
-    "set",
-    "source",
-    "trap", //
-    "bind",
-    "break",
-    "compgen",
-    "complete",
-    "compopt",
-    "continue",
-    "declare",
-    "dirs",
-    "enable",
-    "fc",
-    "getopts",
-    "hash",
-    "history",
-    "let",
-    "local",
-    "logout",
-    "mapfile",
-    "popd",
-    "pushd",
-    "read",
-    "readarray",
-    "readonly",
-    "return",
-    "shift",
-    "shopt",
-    "suspend",
-    "typeset",
-    "unalias",
-    "unset",
-];
+/// What runs text as commands, looks commands up in another way, or changes variables, options and
+/// names of the shell. The second half is not dangerous in itself; but what follows it would no
+/// longer be what was judged.
+fn reinterprets(name: &str) -> bool {
+    matches!(
+        name,
+        "." | "alias"
+            | "builtin"
+            | "command"
+            | "eval"
+            | "exec"
+            | "export"
+            | "set"
+            | "source"
+            | "trap"
+    ) || matches!(
+        name,
+        "bind"
+            | "break"
+            | "compgen"
+            | "complete"
+            | "compopt"
+            | "continue"
+            | "declare"
+            | "dirs"
+            | "enable"
+            | "fc"
+            | "getopts"
+            | "hash"
+            | "history"
+            | "let"
+            | "local"
+            | "logout"
+            | "mapfile"
+            | "popd"
+            | "pushd"
+            | "read"
+            | "readarray"
+            | "readonly"
+            | "return"
+            | "shift"
+            | "shopt"
+            | "suspend"
+            | "typeset"
+            | "unalias"
+            | "unset"
+            | "wait"
+    )
+}

@@ -1,5 +1,6 @@
 //! What the parser recognised inside a word, and whether it agrees with our own reader.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use shuck_ast::{
@@ -13,6 +14,14 @@ use crate::script::{Piece, Word};
 /// Whether the parser read the same word as we did: the same text, the same parameters, each in
 /// the same kind of quotes.
 pub(super) fn agree(line: &str, parts: &[WordPartNode], word: &Word) -> bool {
+    // Nothing but letters, to the parser and to us.
+    if let ([part], Some(text)) = (parts, word.literal())
+        && matches!(part.kind, WordPart::Literal(LiteralText::Source))
+        && part.span.slice(line) == text
+        && !text.contains('\\')
+    {
+        return true;
+    }
     flat_parts(line, parts).is_some_and(|parts| parts == flat(word))
 }
 
@@ -113,19 +122,19 @@ pub(super) fn compound_refusal(compound: &CompoundCommand, span: Range<usize>) -
 
 /// A word without its quotes: what two readers have to agree on.
 #[derive(Debug, PartialEq, Eq)]
-enum Flat {
-    Text(String),
-    Parameter { name: String, quoted: bool },
+enum Flat<'a> {
+    Text(Cow<'a, str>),
+    Parameter { name: &'a str, quoted: bool },
 }
 
-fn flat(word: &Word) -> Vec<Flat> {
+fn flat(word: &Word) -> Vec<Flat<'_>> {
     let mut flat = Vec::new();
     for piece in &word.pieces {
         match piece {
-            Piece::Text(text) => push_text(&mut flat, text),
+            Piece::Text(text) => push_text(&mut flat, Cow::Borrowed(text)),
             Piece::Parameter { name, quoted } => {
                 flat.push(Flat::Parameter {
-                    name: name.clone(),
+                    name,
                     quoted: *quoted,
                 });
             }
@@ -135,18 +144,18 @@ fn flat(word: &Word) -> Vec<Flat> {
 }
 
 /// The parser's reading of a word, in the shape of [`flat`].
-fn flat_parts(line: &str, parts: &[WordPartNode]) -> Option<Vec<Flat>> {
+fn flat_parts<'a>(line: &'a str, parts: &'a [WordPartNode]) -> Option<Vec<Flat<'a>>> {
     let mut flat = Vec::new();
     for part in parts {
         match &part.kind {
             WordPart::Literal(text) => {
-                push_text(&mut flat, &unescape(raw(line, text, part.span)?, |_| true));
+                push_text(&mut flat, unescape(raw(line, text, part.span)?, |_| true));
             }
             WordPart::SingleQuoted {
                 value,
                 dollar: false,
             } => {
-                push_text(&mut flat, value.slice(line));
+                push_text(&mut flat, Cow::Borrowed(value.slice(line)));
             }
             WordPart::DoubleQuoted {
                 parts,
@@ -156,7 +165,7 @@ fn flat_parts(line: &str, parts: &[WordPartNode]) -> Option<Vec<Flat>> {
                     match &part.kind {
                         WordPart::Literal(text) => {
                             let raw = raw(line, text, part.span)?;
-                            push_text(&mut flat, &unescape(raw, |c| "$\"\\".contains(c)));
+                            push_text(&mut flat, unescape(raw, |c| "$\"\\".contains(c)));
                         }
                         other => flat.push(parameter(other, true)?),
                     }
@@ -177,16 +186,19 @@ fn raw<'a>(line: &'a str, text: &LiteralText, span: Span) -> Option<&'a str> {
     }
 }
 
-fn push_text(flat: &mut Vec<Flat>, more: &str) {
+fn push_text<'a>(flat: &mut Vec<Flat<'a>>, more: Cow<'a, str>) {
     match flat.last_mut() {
         _ if more.is_empty() => {}
-        Some(Flat::Text(text)) => text.push_str(more),
-        _ => flat.push(Flat::Text(more.to_owned())),
+        Some(Flat::Text(text)) => text.to_mut().push_str(&more),
+        _ => flat.push(Flat::Text(more)),
     }
 }
 
 /// Takes backslashes away that stand before a character that can be escaped here.
-fn unescape(raw: &str, escapable: impl Fn(char) -> bool) -> String {
+fn unescape(raw: &str, escapable: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !raw.contains('\\') {
+        return Cow::Borrowed(raw);
+    }
     let mut text = String::with_capacity(raw.len());
     let mut chars = raw.chars().peekable();
     while let Some(c) = chars.next() {
@@ -195,11 +207,11 @@ fn unescape(raw: &str, escapable: impl Fn(char) -> bool) -> String {
             _ => text.push(c),
         }
     }
-    text
+    Cow::Owned(text)
 }
 
 /// A plain parameter; `None` for everything else, which two readers can never agree on.
-fn parameter(part: &WordPart, quoted: bool) -> Option<Flat> {
+fn parameter(part: &WordPart, quoted: bool) -> Option<Flat<'_>> {
     let name = match part {
         WordPart::Variable(name) => name,
         WordPart::Parameter(expansion) => match expansion.bourne() {
@@ -213,7 +225,7 @@ fn parameter(part: &WordPart, quoted: bool) -> Option<Flat> {
         _ => return None,
     };
     Some(Flat::Parameter {
-        name: name.to_string(),
+        name: name.as_str(),
         quoted,
     })
 }

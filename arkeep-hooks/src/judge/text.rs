@@ -40,6 +40,9 @@ pub(super) fn floor_char(line: &str, at: usize) -> usize {
 }
 
 fn invisible(line: &str) -> Result<(), HookRefusal> {
+    if line.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Ok(());
+    }
     let odd = |c: char| is_invisible(c) || (c != ' ' && c.is_whitespace());
     match line.char_indices().find(|(_, c)| odd(*c)) {
         Some((at, c)) => Err(HookRefusal::at(

@@ -37,7 +37,13 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn read(mut self) -> Result<Word, HookRefusal> {
-        while let Some(c) = self.peek() {
+        loop {
+            let plain = plain_run(self.rest());
+            if !plain.is_empty() {
+                self.word.text(plain);
+                self.at += plain.len();
+            }
+            let Some(c) = self.peek() else { break };
             match c {
                 '\'' => self.single_quoted()?,
                 '"' => self.double_quoted()?,
@@ -206,6 +212,16 @@ impl<'a> Reader<'a> {
     fn rest(&self) -> &'a str {
         self.line.get(self.at..self.end).unwrap_or_default()
     }
+}
+
+/// The letters at the front that are themselves wherever they stand.
+fn plain_run(text: &str) -> &str {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-/.,:@%+=^".contains(&byte);
+    let length = text
+        .bytes()
+        .position(|byte| !plain(byte))
+        .unwrap_or(text.len());
+    text.get(..length).unwrap_or_default()
 }
 
 /// The documented variables, and positional parameters without a leading zero.

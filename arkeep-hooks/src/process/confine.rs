@@ -27,9 +27,13 @@ use super::warden::tell;
 
 /// Makes this process what the hook may be. The order matters: root's work first, then the change
 /// of user, then what nobody can take back.
-pub(super) fn enter(launch: &Launch, warden: Pid) -> Result<(), (Step, io::Error)> {
+pub(super) fn enter(
+    launch: &Launch,
+    warden: Pid,
+    in_cgroup: bool,
+) -> Result<(), (Step, io::Error)> {
     let sandbox = &launch.sandbox;
-    join_group(launch).map_err(|error| (Step::Group, error))?;
+    join_group(launch, in_cgroup).map_err(|error| (Step::Group, error))?;
     set_limits(launch).map_err(|error| (Step::Limits, error))?;
     if let Some(mounts) = &sandbox.mounts {
         layer(launch, Layer::Mounts, hide(mounts))?;
@@ -67,8 +71,12 @@ fn layer(launch: &Launch, layer: Layer, result: io::Result<()>) -> Result<(), (S
     }
 }
 
-fn join_group(launch: &Launch) -> io::Result<()> {
-    for procs in launch.group.iter().flat_map(|group| &group.procs) {
+fn join_group(launch: &Launch, in_cgroup: bool) -> io::Result<()> {
+    let Some(group) = &launch.group else {
+        return Ok(());
+    };
+    let procs = (!in_cgroup).then_some(&group.procs);
+    for procs in procs.into_iter().chain(&group.counter) {
         rustix::io::write(procs, b"0")?;
     }
     Ok(())

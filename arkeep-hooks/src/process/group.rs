@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub(super) struct Group {
     dir: PathBuf,
+    directory: File,
     procs: File,
     kill: File,
     counter: Option<Counter>,
@@ -34,8 +35,9 @@ impl Group {
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup of version 2"))?;
         let dir = fresh(&own)?;
         let open = |name| OpenOptions::new().write(true).open(dir.join(name));
-        let files = open("cgroup.procs").and_then(|procs| Ok((procs, open("cgroup.kill")?)));
-        let (procs, kill) = files.inspect_err(|_| {
+        let files =
+            File::open(&dir).and_then(|dir| Ok((dir, open("cgroup.procs")?, open("cgroup.kill")?)));
+        let (directory, procs, kill) = files.inspect_err(|_| {
             let _ = fs::remove_dir(&dir);
         })?;
         // It counts the threads of a delegated group; a group that is not ours to change says no.
@@ -49,6 +51,7 @@ impl Group {
         bounded |= counter.is_some();
         Ok(Self {
             dir,
+            directory,
             procs,
             kill,
             counter,
@@ -61,9 +64,19 @@ impl Group {
         self.bounded
     }
 
-    /// Writing `0` to each of these moves the writer in.
-    pub(super) fn procs(&self) -> impl Iterator<Item = &File> {
-        std::iter::once(&self.procs).chain(self.counter.as_ref().map(|counter| &counter.procs))
+    /// The directory, for a child to be born into.
+    pub(super) fn directory(&self) -> &File {
+        &self.directory
+    }
+
+    /// Writing `0` here moves the writer in.
+    pub(super) fn procs(&self) -> &File {
+        &self.procs
+    }
+
+    /// The same for the group that counts, where that is another.
+    pub(super) fn counter(&self) -> Option<&File> {
+        self.counter.as_ref().map(|counter| &counter.procs)
     }
 
     /// Writing `1` here kills every process in the group at once, also those being forked.

@@ -5,7 +5,7 @@
 //! calls the kernel and nothing else: no allocation, no formatting, no destructor that frees.
 #![expect(unsafe_code, reason = "fork, exec and signal masks have no safe form")]
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int, c_long};
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
@@ -106,17 +106,52 @@ pub(super) fn spawn(launch: Launch, output: OwnedFd) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Forks once more; `None` in the child.
+/// Which side of a fork this is.
+pub(super) enum Side {
+    Parent(Pid),
+    Child {
+        /// Whether it was born in the cgroup that was asked for.
+        in_cgroup: bool,
+    },
+}
+
+/// Forks once more, into a cgroup of version 2 if the kernel can do that (Linux 5.7). Moving a
+/// process there later makes the kernel wait for all processors.
 ///
-/// The bare call instead of `libc::fork`: that one runs the handlers that libraries registered,
+/// The bare calls instead of `libc::fork`: that one runs the handlers that libraries registered,
 /// and they may take locks.
-pub(super) fn fork() -> io::Result<Option<Pid>> {
+pub(super) fn fork(cgroup: Option<&OwnedFd>) -> io::Result<Side> {
+    if let Some(cgroup) = cgroup {
+        // SAFETY: all clear is a valid value of every field.
+        let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+        arguments.flags = CLONE_INTO_CGROUP;
+        arguments.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
+        arguments.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
+        // SAFETY: without a stack of its own and without shared memory, the child is a copy, as
+        // below; the arguments live through the call.
+        let pid = unsafe {
+            libc::syscall(
+                libc::SYS_clone3,
+                &raw const arguments,
+                size_of::<libc::clone_args>(),
+            )
+        };
+        if let Ok(side) = side(pid, true) {
+            return Ok(side);
+        }
+    }
     // SAFETY: without flags beside the signal, `clone` copies the process like `fork`; this one
     // has a single thread, and both copies go on under the rule of this module.
     let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+    side(pid, false)
+}
+
+fn side(pid: c_long, in_cgroup: bool) -> io::Result<Side> {
     match c_int::try_from(pid) {
-        Ok(0) => Ok(None),
-        Ok(pid) if pid > 0 => Ok(Pid::from_raw(pid)),
+        Ok(0) => Ok(Side::Child { in_cgroup }),
+        Ok(pid) if pid > 0 => Pid::from_raw(pid)
+            .map(Side::Parent)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH)),
         _ => Err(io::Error::last_os_error()),
     }
 }
@@ -280,3 +315,4 @@ fn check(result: c_int) -> io::Result<()> {
 }
 
 const CLOSE_RANGE_CLOEXEC: c_int = 4;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;

@@ -32,9 +32,11 @@ pub(super) struct Launch {
 /// The cgroup as the two processes see it.
 #[derive(Debug)]
 pub(super) struct GroupEnds {
-    pub(super) procs: Vec<OwnedFd>,
+    pub(super) directory: OwnedFd,
+    pub(super) procs: OwnedFd,
+    pub(super) counter: Option<OwnedFd>,
     pub(super) kill: OwnedFd,
-    pub(super) directories: Vec<CString>,
+    pub(super) to_remove: Vec<CString>,
 }
 
 impl Launch {
@@ -90,12 +92,15 @@ impl Launch {
 impl GroupEnds {
     fn of(group: &Group) -> io::Result<Self> {
         Ok(Self {
-            procs: group
-                .procs()
-                .map(|file| Ok(file.try_clone()?.into()))
-                .collect::<io::Result<_>>()?,
+            directory: group.directory().try_clone()?.into(),
+            procs: group.procs().try_clone()?.into(),
+            counter: group
+                .counter()
+                .map(|file| file.try_clone())
+                .transpose()?
+                .map(Into::into),
             kill: group.kill_file().try_clone()?.into(),
-            directories: group.directories().collect(),
+            to_remove: group.directories().collect(),
         })
     }
 }

@@ -14,20 +14,20 @@ use rustix::process::{
 use rustix::time::{ClockId, clock_gettime};
 
 use super::confine;
-use super::kernel;
+use super::kernel::{self, Side};
 use super::launch::Launch;
 use super::record::{Record, Step};
 
 /// Splits the forked copy into warden and hook. Comes back only when the hook could not start.
 pub(super) fn divide(launch: &Launch) -> io::Error {
-    match prepare_warden() {
-        Ok((warden, Some(leader))) => guard(launch, warden, leader),
-        Ok((warden, None)) => become_hook(launch, warden),
+    match prepare_warden(launch) {
+        Ok((warden, Side::Parent(leader))) => guard(launch, warden, leader),
+        Ok((warden, Side::Child { in_cgroup })) => become_hook(launch, warden, in_cgroup),
         Err(error) => report(launch, Step::Session, error),
     }
 }
 
-fn prepare_warden() -> io::Result<(Pid, Option<Pid>)> {
+fn prepare_warden(launch: &Launch) -> io::Result<(Pid, Side)> {
     kernel::block_signals(true)?;
     kernel::reset_signals();
     // The copy holds the agent's memory, with its secrets, for as long as the hook runs.
@@ -36,7 +36,10 @@ fn prepare_warden() -> io::Result<(Pid, Option<Pid>)> {
     setsid()?;
     let warden = getpid();
     set_child_subreaper(Some(warden))?;
-    Ok((warden, kernel::fork()?))
+    Ok((
+        warden,
+        kernel::fork(launch.group.as_ref().map(|group| &group.directory))?,
+    ))
 }
 
 fn report(launch: &Launch, step: Step, error: io::Error) -> io::Error {
@@ -49,8 +52,8 @@ pub(super) fn tell(launch: &Launch, record: Record) {
     let _ = rustix::io::write(&launch.status, &record.encode());
 }
 
-fn become_hook(launch: &Launch, warden: Pid) -> io::Error {
-    match confine::enter(launch, warden) {
+fn become_hook(launch: &Launch, warden: Pid, in_cgroup: bool) -> io::Error {
+    match confine::enter(launch, warden, in_cgroup) {
         Ok(()) => report(launch, Step::Exec, launch.exec.execute()),
         Err((step, error)) => report(launch, step, error),
     }
@@ -104,7 +107,7 @@ fn guard(launch: &Launch, warden: Pid, leader: Pid) -> ! {
         survivors,
     };
     if let Some(group) = group {
-        for directory in &group.directories {
+        for directory in &group.to_remove {
             let _ = unlinkat(CWD, &**directory, AtFlags::REMOVEDIR);
         }
     }

@@ -109,6 +109,18 @@ impl Automaton {
         }
     }
 
+    /// How many bytes at the front neither begin a secret nor an escape.
+    pub(super) fn uninteresting(&self, text: &[u8]) -> usize {
+        let interesting = |byte: &u8| {
+            *byte == b'%'
+                || self
+                    .roots
+                    .get(usize::from(*byte))
+                    .is_some_and(|root| *root != ROOT)
+        };
+        text.iter().position(interesting).unwrap_or(text.len())
+    }
+
     /// The state after one more byte.
     pub(super) fn next(&self, mut at: u32, byte: u8) -> u32 {
         while at != ROOT {

@@ -114,8 +114,18 @@ impl Redactor {
     pub fn push(&mut self, piece: &str, out: &mut String) {
         let mut at = self.base + self.pending.len() as u64;
         self.pending.extend_from_slice(piece.as_bytes());
-        for byte in piece.bytes() {
-            self.step(byte, at);
+        let mut rest = piece.as_bytes();
+        loop {
+            if self.is_idle() {
+                let skipped = self.automaton.uninteresting(rest);
+                rest = rest.get(skipped..).unwrap_or_default();
+                at += skipped as u64;
+            }
+            let Some((byte, after)) = rest.split_first() else {
+                break;
+            };
+            self.step(*byte, at);
+            rest = after;
             at += 1;
         }
         self.release(self.settled(at), out);
@@ -128,6 +138,11 @@ impl Redactor {
             self.decoded_step(byte, start, start + 1);
         }
         self.release(end, out);
+    }
+
+    /// Whether nothing that came so far could begin a secret.
+    fn is_idle(&self) -> bool {
+        self.plain.state == ROOT && self.decoded.state == ROOT && self.escape.held().is_none()
     }
 
     fn step(&mut self, byte: u8, at: u64) {
