@@ -16,6 +16,7 @@ use arkeep_agent::state::{StateDir, StateError};
 use arkeep_core::engine::BackupEngine;
 use arkeep_core::secret::{ExposeSecret, SecretString};
 use arkeep_core::{Clock, SystemClock, SystemEntropy};
+use arkeep_hooks::ProcessRunner;
 use arkeep_transport::client::{self, Connector, ConnectorParts};
 use arkeep_transport::token::JoinToken;
 
@@ -125,6 +126,8 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let outbox = Arc::new(outbox);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let hostname = hostname();
+    let runner = runner(&settings, state.path());
+    let sandbox = sandbox(&runner).await;
     let executor = Executor::new(
         Tools {
             engine: Arc::clone(&engine),
@@ -132,7 +135,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
             clock: Arc::clone(&clock),
             hooks: HookGate {
                 policy: Arc::clone(&settings.hooks.policy),
-                runner: Arc::clone(&settings.hooks.runner),
+                runner: Arc::new(runner),
                 agent: known.credential.agent(),
                 decided_in: settings.decided_in(),
             },
@@ -166,7 +169,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
             hostname,
             os: os_name(),
             hook_policy: settings.hooks.name.to_owned(),
-            sandbox: "none".to_owned(),
+            sandbox,
         },
         clock,
         entropy: Arc::new(SystemEntropy),
@@ -193,6 +196,28 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
 async fn all_said(outbox: &Outbox) {
     while !outbox.unacknowledged().is_empty() {
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Runs hooks where they see nothing of the agent's own.
+pub(crate) fn runner(settings: &Settings, state: &Path) -> ProcessRunner {
+    let own = [
+        Some(state),
+        settings.runtime_dir.as_deref(),
+        settings.file.as_deref(),
+    ];
+    let hide = |runner: ProcessRunner, path: &Path| runner.hide(path);
+    own.into_iter()
+        .flatten()
+        .fold(settings.hooks.runner.clone(), hide)
+}
+
+/// What confines a hook here, in a few words.
+async fn sandbox(runner: &ProcessRunner) -> String {
+    match runner.inspect().await {
+        Ok(lacking) if lacking.is_empty() => "complete".to_owned(),
+        Ok(lacking) => format!("incomplete: {}", lacking.join("; ")),
+        Err(error) => format!("unusable: {}", chain(&error)),
     }
 }
 

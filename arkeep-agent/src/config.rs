@@ -1,4 +1,4 @@
-//! Flags, environment and `agent.toml`, judged before anything runs.
+//! Flags, environment and `agent.toml`, judged as a whole before anything runs.
 //!
 //! A flag beats its variable, the variable beats the file. The file decides what the server may
 //! have done on this machine, so it must be the machine owner's: root's or the agent's own, and
@@ -11,70 +11,12 @@ use std::sync::Arc;
 
 use arkeep_agent::guard::{DeniedSources, RestoreTargets};
 use arkeep_hooks::process::Account;
-use arkeep_hooks::{AllowList, Any, HookPolicy, HookRunner, Off, ProcessRunner};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use arkeep_hooks::signed::{FileSequences, KeyError, Signed, TrustedKey};
+use arkeep_hooks::{AllowList, Any, HookPolicy, Off, ProcessRunner};
+use clap::ValueEnum;
 use serde::Deserialize;
 
-/// Backs this machine up, as its server schedules and as its owner allows.
-#[derive(Debug, Parser)]
-#[command(name = "arkeep-agent", version, about, max_term_width = 100)]
-pub(crate) struct CommandLine {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Trade a join token for a certificate.
-    Enroll {
-        #[command(flatten)]
-        options: Options,
-        /// The file that holds the join token; standard input when absent.
-        #[arg(long, env = "ARKEEP_TOKEN_FILE", value_name = "FILE")]
-        token_file: Option<PathBuf>,
-    },
-    /// Connect to the server and do what it asks for.
-    Run {
-        #[command(flatten)]
-        options: Options,
-    },
-    /// Say whether everything is in place, one line for each thing.
-    Doctor {
-        #[command(flatten)]
-        options: Options,
-    },
-}
-
-impl Command {
-    pub(crate) fn options(&self) -> &Options {
-        match self {
-            Self::Enroll { options, .. } | Self::Run { options } | Self::Doctor { options } => {
-                options
-            }
-        }
-    }
-}
-
-/// What every command takes.
-#[derive(Debug, Args)]
-pub(crate) struct Options {
-    /// Where the agent keeps its identity and its unfinished work [default: /var/lib/arkeep-agent].
-    #[arg(long, env = "ARKEEP_STATE_DIR", value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-    /// What this machine's owner allows: agent.toml.
-    #[arg(long, env = "ARKEEP_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// How many jobs may run at once [default: 2].
-    #[arg(long, env = "ARKEEP_JOBS_AT_ONCE", value_name = "N")]
-    jobs_at_once: Option<usize>,
-    /// error, warn, info, debug or trace; or directives such as `info,arkeep_agent=debug`
-    /// [default: info].
-    #[arg(long, env = "ARKEEP_LOG_LEVEL", value_name = "LEVEL")]
-    log_level: Option<String>,
-    /// How log lines are written [default: text].
-    #[arg(long, env = "ARKEEP_LOG_FORMAT", value_name = "FORMAT")]
-    log_format: Option<LogFormat>,
-}
+use crate::command::Options;
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
@@ -109,7 +51,8 @@ pub(crate) struct Settings {
 pub(crate) struct HookSettings {
     pub(crate) name: &'static str,
     pub(crate) policy: Arc<dyn HookPolicy>,
-    pub(crate) runner: Arc<dyn HookRunner>,
+    pub(crate) runner: ProcessRunner,
+    pub(crate) require_sandbox: bool,
 }
 
 /// The configuration was refused. The text names the file and the key.
@@ -203,12 +146,15 @@ impl Settings {
         if !(1..=64).contains(&jobs_at_once) {
             return Err(refuse("jobs_at_once", "give a number from 1 to 64"));
         }
+        let state_dir = options
+            .state_dir
+            .clone()
+            .or(toml.state_dir)
+            .unwrap_or_else(|| DEFAULT_STATE_DIR.into());
+        let mut denied = absolute("sources.denied", toml.sources.denied)?;
+        // The agent's own keys go into no snapshot: the server could read them there.
+        denied.extend(std::path::absolute(&state_dir));
         Ok(Self {
-            state_dir: options
-                .state_dir
-                .clone()
-                .or(toml.state_dir)
-                .unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
             jobs_at_once,
             log_level: options
                 .log_level
@@ -216,16 +162,17 @@ impl Settings {
                 .or(toml.log_level)
                 .unwrap_or_else(|| "info".to_owned()),
             log_format: options.log_format.or(toml.log_format).unwrap_or_default(),
-            hooks: toml.hooks.judge(&refuse)?,
+            hooks: toml.hooks.judge(&state_dir, &refuse)?,
             targets: RestoreTargets::new(absolute(
                 "restore.allowed_targets",
                 toml.restore.allowed_targets,
             )?),
-            denied: DeniedSources::new(absolute("sources.denied", toml.sources.denied)?),
+            denied: DeniedSources::new(denied),
             restic: one("restic.path", toml.restic.path)?,
             cache_dir: one("restic.cache_dir", toml.restic.cache_dir)?,
             runtime_dir: variable("RUNTIME_DIRECTORY").map(PathBuf::from),
             path: variable("PATH").unwrap_or_else(|| DEFAULT_PATH.into()),
+            state_dir,
             file,
         })
     }
@@ -242,6 +189,7 @@ impl Settings {
 impl HooksSection {
     fn judge(
         self,
+        state_dir: &Path,
         refuse: &dyn Fn(&str, &str) -> ConfigError,
     ) -> Result<HookSettings, ConfigError> {
         if !matches!(self.policy, PolicyName::AllowList) && !self.allow.is_empty() {
@@ -264,20 +212,22 @@ impl HooksSection {
                     .map_err(|error| refuse("hooks.allow", &error.to_string()))?;
                 ("allow-list", Arc::new(list))
             }
-            PolicyName::Signed => {
+            PolicyName::Signed if self.trusted_keys.is_empty() => {
                 return Err(refuse(
-                    "hooks.policy",
-                    "this version does not check signatures; use \"allow-list\"",
+                    "hooks.trusted_keys",
+                    "name at least one key, as `arkeep-agent hook keygen` prints it",
                 ));
             }
+            PolicyName::Signed => {
+                let keys = self.trusted_keys.iter().map(|key| key.parse());
+                let keys: Vec<TrustedKey> = keys
+                    .collect::<Result<_, _>>()
+                    .map_err(|error: KeyError| refuse("hooks.trusted_keys", &error.to_string()))?;
+                let sequences = FileSequences::new(state_dir.join("hook-sequences"));
+                ("signed", Arc::new(Signed::new(keys, Arc::new(sequences))))
+            }
         };
-        if self.require_sandbox {
-            return Err(refuse(
-                "hooks.require_sandbox",
-                "this version cannot confine a hook any further than its user",
-            ));
-        }
-        let mut runner = ProcessRunner::new();
+        let mut runner = ProcessRunner::new().require_sandbox(self.require_sandbox);
         if let Some(name) = &self.run_as {
             let account = Account::by_name(name)
                 .map_err(|error| refuse("hooks.run_as", &error.to_string()))?;
@@ -286,7 +236,8 @@ impl HooksSection {
         Ok(HookSettings {
             name,
             policy,
-            runner: Arc::new(runner),
+            runner,
+            require_sandbox: self.require_sandbox,
         })
     }
 }
@@ -339,11 +290,6 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const DEFAULT_STATE_DIR: &str = "/var/lib/arkeep-agent";
 const LONGEST_FILE: u64 = 1 << 20;
 
-/// Reads the command line.
-pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<CommandLine, clap::Error> {
-    CommandLine::try_parse_from(arguments)
-}
-
 #[cfg(test)]
 mod tests {
     use std::error::Error;
@@ -351,6 +297,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::command::{Command, parse};
 
     fn resolve(text: &str, flags: &[&str]) -> Result<Settings, Box<dyn Error>> {
         let home = tempfile::tempdir()?;
@@ -359,9 +306,10 @@ mod tests {
         let mut line: Vec<OsString> = vec!["arkeep-agent".into(), "run".into(), "--config".into()];
         line.push(file.into());
         line.extend(flags.iter().map(OsString::from));
-        Ok(Settings::resolve(
-            parse(line.into_iter())?.command.options(),
-        )?)
+        match parse(line.into_iter())?.command {
+            Command::Run { options } => Ok(Settings::resolve(&options)?),
+            other => Err(format!("not what was written: {other:?}").into()),
+        }
     }
 
     #[test]
@@ -428,8 +376,11 @@ mod tests {
             ("[restic]\npath = 'restic'", "restic.path"),
             ("jobs_at_once = 0", "jobs_at_once"),
             ("[hooks]\nrun_as = 'no-such-user'", "hooks.run_as"),
-            ("[hooks]\nrequire_sandbox = true", "hooks.require_sandbox"),
-            ("[hooks]\npolicy = 'signed'", "hooks.policy"),
+            ("[hooks]\npolicy = 'signed'", "hooks.trusted_keys"),
+            (
+                "[hooks]\npolicy = 'signed'\ntrusted_keys = ['ed25519:AA==']",
+                "hooks.trusted_keys",
+            ),
         ] {
             let refused = resolve(text, &[]).unwrap_err().to_string();
 

@@ -13,7 +13,8 @@ use arkeep_core::{Clock, SystemClock};
 use tokio::net::TcpStream;
 
 use crate::app;
-use crate::config::{Options, Settings};
+use crate::command::Options;
+use crate::config::Settings;
 
 /// Looks at everything that `run` needs.
 pub(crate) async fn examine(options: &Options) -> ExitCode {
@@ -30,7 +31,7 @@ pub(crate) async fn examine(options: &Options) -> ExitCode {
         None => report.good("configuration", "none is named; the defaults allow nothing"),
     }
     report.good("hooks", &format!("policy {}", settings.hooks.name));
-    report.good("sandbox", "hooks are confined by their user alone");
+    sandbox(&mut report, &settings).await;
     state(&mut report, &settings.state_dir);
     restic(&mut report, &settings).await;
     let identity = IdentityDir::new(settings.state_dir.join("identity"));
@@ -42,6 +43,21 @@ pub(crate) async fn examine(options: &Options) -> ExitCode {
         Err(error) => report.bad("identity", &chain(&error)),
     }
     report.end()
+}
+
+async fn sandbox(report: &mut Report, settings: &Settings) {
+    match app::runner(settings, &settings.state_dir).inspect().await {
+        Ok(lacking) if lacking.is_empty() => report.good("sandbox", "complete"),
+        Ok(lacking) => {
+            for lack in lacking {
+                match settings.hooks.require_sandbox {
+                    true => report.bad("sandbox", &format!("{lack}; hooks are refused")),
+                    false => report.good("sandbox", &format!("incomplete: {lack}")),
+                }
+            }
+        }
+        Err(error) => report.bad("sandbox", &chain(&error)),
+    }
 }
 
 fn state(report: &mut Report, path: &Path) {

@@ -1,5 +1,6 @@
 //! The real program, against a real agent port over memory stores.
 
 mod enrolling;
+mod hooks;
 mod running;
 mod server;

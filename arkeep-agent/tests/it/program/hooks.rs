@@ -1,0 +1,225 @@
+use std::error::Error;
+use std::fs;
+use std::process::{Output, Stdio};
+
+use arkeep_core::job::{Assignment, HookState, Outcome, Work};
+use arkeep_core::policy::{Hook, HookPhase, Hooks};
+use tokio::io::AsyncWriteExt;
+
+use crate::bench::{TestResult, parts, with_hooks};
+
+use super::server::{Machine, Server, said};
+
+/// `arkeep-agent hook …` with this on its standard input.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program under test is a process"
+)]
+async fn hook(arguments: &[&str], input: &str) -> Result<Output, Box<dyn Error>> {
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_arkeep-agent"))
+        .arg("hook")
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut stdin = child.stdin.take().ok_or("it was piped")?;
+    stdin.write_all(input.as_bytes()).await?;
+    drop(stdin);
+    Ok(child.wait_with_output().await?)
+}
+
+fn lines(output: &Output) -> Vec<serde_json::Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// H11: needs neither configuration nor state, and answers each line.
+#[tokio::test]
+async fn check_answers_each_line() -> TestResult {
+    let input = [
+        r#"{"expect":"accept","shell":"pg_dump db | gzip > /var/backups/db.gz"}"#,
+        r#"{"shell":"echo $(id)"}"#,
+        r#"{"name":"x","exec":["/usr/bin/pg_dump","-Fc"]}"#,
+        r#"{"exec":["pg_dump"]}"#,
+        r#"{"exec":["/bin/true"],"shell":"true"}"#,
+        r#"{"shell":"true","shell":"false"}"#,
+        "not json",
+        "",
+    ];
+
+    let output = hook(&["check"], &input.join("\n")).await?;
+
+    assert_eq!(output.status.code(), Some(1));
+    let verdicts = lines(&output);
+    assert_eq!(verdicts.len(), 7);
+    assert_eq!(verdicts[0]["verdict"], "accept");
+    assert!(
+        verdicts[0]["canonical"]
+            .as_str()
+            .unwrap()
+            .contains("pg_dump db | gzip")
+    );
+    assert_eq!(verdicts[1]["verdict"], "reject");
+    assert_eq!(verdicts[1]["span"][0], 5);
+    assert!(!verdicts[1]["hint"].as_str().unwrap().is_empty());
+    assert_eq!(verdicts[2]["canonical"][1], "-Fc");
+    let rules: Vec<_> = verdicts[3..]
+        .iter()
+        .map(|verdict| verdict["rule"].as_str().unwrap())
+        .collect();
+    assert_eq!(rules, ["program", "form", "json", "json"]);
+
+    let accepted = hook(&["check"], input[0]).await?;
+    assert_eq!(accepted.status.code(), Some(0));
+    Ok(())
+}
+
+/// A line beyond every bound is answered like any other, and does not hide the next.
+#[tokio::test]
+async fn check_answers_a_line_of_any_length() -> TestResult {
+    let long = format!(
+        "{{\"shell\":\"{}\"}}\n{{\"shell\":\"true\"}}\n",
+        "a".repeat(3 << 20)
+    );
+
+    let output = hook(&["check"], &long).await?;
+
+    let verdicts = lines(&output);
+    assert_eq!(verdicts.len(), 2);
+    assert_eq!(verdicts[0]["verdict"], "reject");
+    assert_eq!(verdicts[1]["verdict"], "accept");
+    Ok(())
+}
+
+fn hooks_of(assignment: &Assignment) -> &Hooks {
+    match &assignment.work {
+        Work::Backup(work) => &work.hooks,
+        other => panic!("not a backup: {other:?}"),
+    }
+}
+
+/// Signs the hooks of an assignment as a person does, at a desk.
+async fn signed(
+    machine: &Machine,
+    server: &Server,
+    assignment: &Assignment,
+) -> Result<Hooks, Box<dyn Error>> {
+    let agent = server.heard.connected().await.agent().to_string();
+    let policy = assignment.policy.ok_or("a policy")?.to_string();
+    let key = machine.path("hook.key");
+    let arguments = ["sign", "--agent", &agent, "--policy", &policy, "--key-file"];
+    let key = key.to_string_lossy();
+    let arguments: Vec<&str> = arguments.into_iter().chain([&*key]).collect();
+    let unsigned = serde_json::to_string(hooks_of(assignment))?;
+    let output = hook(&arguments, &unsigned).await?;
+    assert!(output.status.success(), "{}", said(&output));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn with(mut assignment: Assignment, hooks: Hooks) -> Assignment {
+    assignment.job = crate::bench::job();
+    if let Work::Backup(work) = &mut assignment.work {
+        work.hooks = hooks;
+    }
+    assignment
+}
+
+/// H6: the server can run what was signed, all of it, and nothing else.
+#[tokio::test]
+async fn signed_hooks_run_and_others_do_not() -> TestResult {
+    let server = Server::start().await?;
+    let machine = Machine::of(&server, "").await?;
+    let key_file = machine.path("hook.key");
+    let made = hook(&["keygen", "--key-file", &key_file.to_string_lossy()], "").await?;
+    let public = String::from_utf8(made.stdout)?;
+    let config = format!(
+        "[hooks]\npolicy = 'signed'\ntrusted_keys = ['{}']\n",
+        public.trim()
+    );
+    fs::write(machine.path("agent.toml"), config)?;
+    let agent = machine.run()?;
+    let hooks = [
+        (HookPhase::Before, "echo one"),
+        (HookPhase::After, "echo two"),
+    ];
+    let assignment = with_hooks(&machine.path("repository").to_string_lossy(), &hooks);
+    let good = signed(&machine, &server, &assignment).await?;
+    let mut dropped = good.clone();
+    dropped.after.clear();
+    let mut changed = good.clone();
+    changed.before[0].exec = Some(["/bin/sh", "-c", "echo three"].map(str::to_owned).to_vec());
+
+    for (hooks, state) in [
+        (good, HookState::Succeeded),
+        (dropped, HookState::Refused),
+        (changed, HookState::Refused),
+        (hooks_of(&assignment).clone(), HookState::Refused),
+    ] {
+        let assignment = with(assignment.clone(), hooks);
+        server.heard.assign(&assignment).await;
+        let report = server.heard.end_of(assignment.job).await;
+        let end = parts(&report);
+        assert!(
+            end.hooks.iter().all(|hook| hook.state == state),
+            "{report:?}"
+        );
+        assert!(!end.hooks.is_empty());
+    }
+    agent.end().await?;
+    Ok(())
+}
+
+fn exec(argv: &[&str]) -> Hook {
+    Hook {
+        name: argv.join(" "),
+        exec: Some(argv.iter().map(|word| (*word).to_owned()).collect()),
+        shell: None,
+        timeout: 20,
+        signature: None,
+    }
+}
+
+/// H7: not even an allowed hook reads the agent's keys, or changes what its owner decided.
+#[tokio::test]
+async fn a_hook_does_not_reach_the_agents_own_files() -> TestResult {
+    let server = Server::start().await?;
+    let machine = Machine::of(&server, "[hooks]\npolicy = 'any'\n").await?;
+    let agent = machine.run()?;
+    server.heard.connected().await;
+    let key = machine.state().join("key");
+    let pem = machine.state().join("identity/identity.pem");
+    let config = machine.path("agent.toml");
+    let repository = machine.path("repository");
+    assert!(key.exists() && pem.exists());
+
+    for file in [key, pem] {
+        let hooks = Hooks {
+            before: vec![exec(&["/bin/cat", &file.to_string_lossy()])],
+            ..Hooks::default()
+        };
+        let assignment = with(with_hooks(&repository.to_string_lossy(), &[]), hooks);
+        server.heard.assign(&assignment).await;
+        let report = server.heard.end_of(assignment.job).await;
+        let end = parts(&report);
+        assert_eq!(
+            (end.outcome, end.code),
+            (Outcome::Failed, Some("hook_failed"))
+        );
+        assert!(!end.hooks[0].output.contains("PRIVATE"), "{report:?}");
+    }
+    let script = format!("echo policy >> {}", config.display());
+    let hooks = Hooks {
+        before: vec![exec(&["/bin/sh", "-c", &script])],
+        ..Hooks::default()
+    };
+    let assignment = with(with_hooks(&repository.to_string_lossy(), &[]), hooks);
+    server.heard.assign(&assignment).await;
+    server.heard.end_of(assignment.job).await;
+    assert_eq!(fs::read_to_string(config)?, "[hooks]\npolicy = 'any'\n");
+    agent.end().await?;
+    Ok(())
+}
