@@ -55,51 +55,58 @@ fn compare(batch: &[(String, ShellScript)], also_odd_values: bool) {
         "BACKUP_STATE=",
         "BACKUP_A= x",
     ];
-    let mut of_rough: Option<Vec<String>> = None;
-    for shell in ["/bin/dash", "/bin/bash"] {
-        for canonical in [false, true] {
-            let text = |(line, script): &(String, ShellScript)| {
-                if canonical {
-                    script.to_string()
-                } else {
-                    line.clone()
-                }
-            };
-            let texts: Vec<String> = batch.iter().map(text).collect();
-
-            let said = run(shell, &texts, &plain);
-            assert_eq!(
-                said.len(),
-                batch.len(),
-                "{shell} stopped at {:?}",
-                texts.get(said.len())
-            );
-            for ((expected, said), text) in expected.iter().zip(&said).zip(&texts) {
-                assert_eq!(expected, said, "{shell}, canonical: {canonical}: {text:?}");
-            }
-
-            if !also_odd_values {
-                continue;
-            }
-            let said = run(shell, &texts, &rough);
-            let first = of_rough.get_or_insert_with(|| said.clone());
-            for ((first, said), (line, script)) in first.iter().zip(&said).zip(batch) {
+    let canonical: Vec<String> = batch.iter().map(|(_, script)| script.to_string()).collect();
+    let written: Vec<String> = batch.iter().map(|(line, _)| line.clone()).collect();
+    let all = [
+        ("/bin/dash", &written),
+        ("/bin/dash", &canonical),
+        ("/bin/bash", &written),
+        ("/bin/bash", &canonical),
+    ];
+    for (said, (shell, texts)) in run_all(&all, &plain).iter().zip(all) {
+        assert_eq!(
+            said.len(),
+            batch.len(),
+            "{shell} stopped at {:?}",
+            texts.get(said.len())
+        );
+        for ((expected, said), text) in expected.iter().zip(said).zip(texts) {
+            assert_eq!(expected, said, "{shell}: {text:?}");
+        }
+    }
+    if also_odd_values {
+        let said = run_all(&all, &rough);
+        for (said_here, (shell, texts)) in said.iter().zip(all) {
+            for (place, (_, script)) in batch.iter().enumerate() {
                 // bash does not redirect to a value that splits; the canonical text quotes it.
                 if !redirects_to_a_variable(script) {
-                    assert_eq!(first, said, "{shell}, canonical: {canonical}: {line:?}");
+                    let text = &texts[place];
+                    assert_eq!(said[0][place], said_here[place], "{shell}: {text:?}");
                 }
             }
         }
     }
 }
 
+/// The shells run beside one another.
+fn run_all(all: &[(&str, &Vec<String>)], variables: &[&str]) -> Vec<Vec<String>> {
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = all
+            .iter()
+            .map(|(shell, texts)| scope.spawn(|| run(shell, texts, variables)))
+            .collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    })
+}
+
 /// The sorted records of each line: the commands of a pipeline run at the same time.
 fn run(shell: &str, texts: &[String], variables: &[&str]) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let mut batch = String::from(
-        "r() { printf '%s\\037' r \"$@\" \"$RS\" >> \"$LOG\"; }\n\
-         f() { printf '%s\\037' f \"$@\" \"$RS\" >> \"$LOG\"; return 1; }\n\
-         m() { printf '%s\\035' \"\" >> \"$LOG\"; }\n",
+        "exec 9>> \"$LOG\"\n\
+         r() { printf '%s\\037' r \"$@\" \"$RS\" >&9; }\n\
+         f() { printf '%s\\037' f \"$@\" \"$RS\" >&9; return 1; }\n\
+         m() { printf '%s\\035' \"\" >&9; }\n",
     );
     for text in texts {
         batch.push_str("m\n");
@@ -210,6 +217,8 @@ fn is_harmless(script: &ShellScript) -> bool {
     all_commands(script).all(|command| {
         matches!(command.name.as_str(), "r" | "f")
             && command.redirects.iter().all(|redirect| match redirect {
+                // The record goes to 9.
+                Redirect::Copy { fd: 3.., .. } | Redirect::File { fd: 3.., .. } => false,
                 Redirect::Copy { of, .. } => *of <= 2,
                 Redirect::File {
                     mode: FileMode::Read,
