@@ -42,7 +42,7 @@ use crate::http::services::{Api, Facts, Services, Stores};
 use crate::http::{self, listen};
 use crate::store::sqlite::SqliteStore;
 use background::Background;
-use counted::Counted;
+use counted::{CountedGateway, CountedSealer};
 use data_dir::{DataDir, DataDirError};
 use keys::KeysError;
 use setup_token::OfferError;
@@ -164,7 +164,7 @@ impl App {
         let store = opened.store;
 
         let metrics = Arc::new(Metrics::new());
-        let sealer: Arc<dyn Sealer> = Arc::new(Counted {
+        let sealer: Arc<dyn Sealer> = Arc::new(CountedSealer {
             sealer: Arc::new(Vault::shared(Arc::clone(&opened.ring) as Arc<_>)),
             metrics: Arc::clone(&metrics),
         });
@@ -207,7 +207,10 @@ impl App {
             PortParts {
                 ca: Arc::clone(&authority) as Arc<_>,
                 store: Arc::new(store.clone()),
-                gateway: Arc::new(dispatcher.clone()),
+                gateway: Arc::new(CountedGateway {
+                    gateway: dispatcher.clone(),
+                    metrics: Arc::clone(&metrics),
+                }),
                 clock: Arc::clone(&clock),
             },
             PortConfig::default(),
@@ -268,6 +271,7 @@ impl App {
             ring: opened.ring,
             certificate,
             scheduler,
+            changes: dispatcher.changes(),
         };
         background.start(&tasks, &stop_background);
         Ok(Self {

@@ -4,14 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arkeep_auth::RevocationCache;
+use arkeep_core::StoreError;
+use arkeep_core::job::{JobKind, JobState};
 use arkeep_vault::RingFile;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::tls::OwnCertificate;
-use crate::dispatch::Scheduler;
+use crate::dispatch::{Change, Scheduler};
 use crate::http::services::Api;
+use crate::store::Page;
+use crate::store::jobs::JobFilter;
 
 /// What works behind the requests.
 pub(super) struct Background {
@@ -20,6 +26,7 @@ pub(super) struct Background {
     pub(super) ring: Arc<RingFile>,
     pub(super) certificate: Option<Arc<OwnCertificate>>,
     pub(super) scheduler: Scheduler,
+    pub(super) changes: Receiver<Change>,
 }
 
 impl Background {
@@ -31,6 +38,7 @@ impl Background {
             ring,
             certificate,
             scheduler,
+            changes,
         } = self;
         // A second old, and every request asks the store. Half of that leaves room for a slow one.
         tasks.spawn(every(stop.clone(), RevocationCache::MAX_AGE / 4, async move || {
@@ -38,19 +46,11 @@ impl Background {
                 tracing::warn!(%error, "what is revoked cannot be read: each request asks for itself");
             }
         }));
+        tasks.spawn(tally(api.clone(), changes, stop.clone()));
         tasks.spawn(every(stop.clone(), Duration::from_secs(5), {
             let api = api.clone();
-            async move || reclaim(&api).await
+            async move || round(&api, &scheduler).await
         }));
-        tasks.spawn(every(
-            stop.clone(),
-            Duration::from_secs(5),
-            async move || {
-                if let Err(error) = scheduler.round().await {
-                    tracing::warn!(%error, "schedules cannot be looked at");
-                }
-            },
-        ));
         tasks.spawn(every(
             stop.clone(),
             Duration::from_secs(60 * 60),
@@ -82,21 +82,73 @@ impl Background {
     }
 }
 
-// What was leased and never begun goes back, and what is past its deadline ends.
-async fn reclaim(api: &Api) {
-    match api.stores.queue.reclaim(api.clock.now()).await {
-        Ok(changed) => {
-            for (job, state) in changed {
-                tracing::info!(%job, %state, "a job was taken back or ended by its deadline");
-                match api.stores.jobs.find(job).await {
-                    Ok(Some(job)) => api.fleet.wake(job.agent),
-                    Ok(None) => {}
-                    Err(error) => tracing::warn!(%error, "its agent is told later"),
-                }
-            }
-            api.pulse.beat();
+// What was leased and never begun goes back, what is past its deadline ends, what is due begins.
+async fn round(api: &Api, scheduler: &Scheduler) {
+    let reclaimed = reclaim(api).await;
+    let scheduled = scheduler.round().await.map(|_| ());
+    match reclaimed.and(scheduled) {
+        Ok(()) => api.pulse.beat(),
+        Err(error) => tracing::warn!(%error, "jobs and schedules cannot be looked at"),
+    }
+}
+
+async fn reclaim(api: &Api) -> Result<(), StoreError> {
+    for (job, state) in api.stores.queue.reclaim(api.clock.now()).await? {
+        tracing::info!(%job, %state, "a job was taken back or ended by its deadline");
+        if let Some(job) = api.stores.jobs.find(job).await? {
+            api.metrics.job_ended(&job);
+            api.fleet.wake(job.agent);
         }
-        Err(error) => tracing::warn!(%error, "jobs whose time is over cannot be looked for"),
+    }
+    Ok(())
+}
+
+/// Counts jobs as they end; before that, finds out when each policy last succeeded.
+async fn tally(api: Api, mut changes: Receiver<Change>, stop: CancellationToken) {
+    if let Err(error) = last_successes(&api).await {
+        tracing::warn!(%error, "when policies last succeeded is known from their next success on");
+    }
+    loop {
+        let changed = tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.recv() => changed,
+        };
+        match changed {
+            Ok(Change::Job(id)) => match api.stores.jobs.find(id).await {
+                Ok(Some(job)) => api.metrics.job_ended(&job),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "a job is missing in the metrics"),
+            },
+            Ok(_) => {}
+            Err(RecvError::Lagged(count)) => {
+                tracing::warn!(count, "changes were missed; the metrics may lack some jobs");
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn last_successes(api: &Api) -> Result<(), StoreError> {
+    let policies = || Page::first(Page::MAX_LIMIT).unwrap_or_default();
+    let mut page = policies();
+    loop {
+        let listed = api.stores.policies.list(None, &page).await?;
+        for policy in listed.items {
+            let filter = JobFilter {
+                policy: Some(policy.id),
+                kind: Some(JobKind::Backup),
+                state: Some(JobState::Succeeded),
+                ..JobFilter::default()
+            };
+            let newest = Page::first(1).unwrap_or_default();
+            for job in api.stores.jobs.list(&filter, &newest).await?.items {
+                api.metrics.policy_succeeded(&job);
+            }
+        }
+        match listed.next {
+            Some(next) => page = policies().after(next),
+            None => return Ok(()),
+        }
     }
 }
 

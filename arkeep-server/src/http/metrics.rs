@@ -6,11 +6,12 @@
 
 mod process;
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use arkeep_core::PolicyId;
-use arkeep_core::Timestamp;
+use arkeep_core::JobId;
 use arkeep_core::job::{JobKind, JobState};
 use axum::http::{Method, StatusCode};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -20,6 +21,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::store::jobs::Job;
 
 /// What is counted, and how it is written out.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub struct Metrics {
     last_success: Family<PolicyLabels, Gauge>,
     agents: Family<StateLabels, Gauge>,
     queue_depth: Gauge,
+    /// Ended jobs that were counted. Whoever tells of one may tell again soon after.
+    recent: Mutex<VecDeque<JobId>>,
 }
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -55,6 +60,7 @@ impl Metrics {
             last_success: Family::default(),
             agents: Family::default(),
             queue_depth: Gauge::default(),
+            recent: Mutex::default(),
         };
         metrics.register();
         metrics
@@ -157,31 +163,45 @@ impl Metrics {
             .inc();
     }
 
-    /// Counts a job that ended.
-    pub fn job_ended(&self, kind: JobKind, state: JobState, took: Option<Duration>) {
-        let labels = JobLabels {
-            kind: kind.as_str(),
-            state: state.as_str(),
-        };
-        self.jobs.get_or_create(&labels).inc();
-        if let Some(took) = took {
-            let labels = KindLabels {
-                kind: kind.as_str(),
-            };
+    /// Counts a job that has ended, once however often it is shown.
+    pub fn job_ended(&self, job: &Job) {
+        if !job.state.is_terminal() || !self.is_news(job.id) {
+            return;
+        }
+        let kind = job.kind.as_str();
+        let state = job.state.as_str();
+        self.jobs.get_or_create(&JobLabels { kind, state }).inc();
+        if let (Some(began), Some(ended)) = (job.started_at, job.ended_at) {
+            let took = ended.since(began).as_secs_f64();
             self.job_durations
-                .get_or_create(&labels)
-                .observe(took.as_secs_f64());
+                .get_or_create(&KindLabels { kind })
+                .observe(took);
+        }
+        self.policy_succeeded(job);
+    }
+
+    /// Notes when a policy last succeeded, if this job is how it did. Never moves back.
+    pub fn policy_succeeded(&self, job: &Job) {
+        let good = job.kind == JobKind::Backup && job.state == JobState::Succeeded;
+        if let (true, Some(policy), Some(ended)) = (good, job.policy, job.ended_at) {
+            let labels = PolicyLabels {
+                policy: policy.to_string(),
+            };
+            let gauge = self.last_success.get_or_create_owned(&labels);
+            gauge.set(gauge.get().max(ended.as_unix_seconds()));
         }
     }
 
-    /// Notes a policy's successful backup.
-    pub fn policy_succeeded(&self, policy: PolicyId, at: Timestamp) {
-        let labels = PolicyLabels {
-            policy: policy.to_string(),
-        };
-        self.last_success
-            .get_or_create(&labels)
-            .set(at.as_unix_seconds());
+    fn is_news(&self, job: JobId) -> bool {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.contains(&job) {
+            return false;
+        }
+        if recent.len() >= RECENT {
+            recent.pop_front();
+        }
+        recent.push_back(job);
+        true
     }
 
     pub(super) fn agents(&self, state: &'static str, count: i64) {
@@ -211,6 +231,8 @@ fn known(method: &Method) -> &'static str {
         _ => "other",
     }
 }
+
+const RECENT: usize = 1_024;
 
 // 1 ms to 16 s.
 fn quick() -> Histogram {
@@ -243,8 +265,37 @@ labels! {
 
 #[cfg(test)]
 mod tests {
+    use arkeep_core::Timestamp;
+
     use super::*;
 
+    fn ended() -> Job {
+        Job {
+            id: JobId::from_uuid(uuid::Uuid::nil()),
+            kind: JobKind::Backup,
+            state: JobState::Succeeded,
+            agent: arkeep_core::AgentId::from_uuid(uuid::Uuid::nil()),
+            policy: Some(arkeep_core::PolicyId::from_uuid(uuid::Uuid::nil())),
+            scheduled_for: Timestamp::UNIX_EPOCH,
+            deadline: None,
+            attempt: 1,
+            fence: arkeep_core::job::Fence(1),
+            folded: 0,
+            source: arkeep_core::job::JobSource::Manual,
+            parameters: String::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+            started_at: Some(Timestamp::from_unix_seconds(1)),
+            ended_at: Some(Timestamp::from_unix_seconds(10)),
+            cancel_requested_at: None,
+            error: None,
+            results: Vec::new(),
+            hooks: Vec::new(),
+            late_result: None,
+            assigned: Vec::new(),
+        }
+    }
+
+    // Whoever tells twice of a job's end is heard once.
     #[test]
     fn names_are_those_of_the_contract() -> Result<(), fmt::Error> {
         let metrics = Metrics::new();
@@ -257,15 +308,9 @@ mod tests {
         metrics.auth_attempt("ok");
         metrics.vault_operation("seal", "ok");
         metrics.grpc_message("report");
-        metrics.job_ended(
-            JobKind::Backup,
-            JobState::Succeeded,
-            Some(Duration::from_secs(9)),
-        );
-        metrics.policy_succeeded(
-            PolicyId::from_uuid(uuid::Uuid::nil()),
-            Timestamp::from_unix_seconds(7),
-        );
+        let job = ended();
+        metrics.job_ended(&job);
+        metrics.job_ended(&job);
         metrics.agents("online", 2);
         metrics.queue_depth(1);
 
@@ -279,7 +324,8 @@ mod tests {
             r#"arkeep_grpc_messages_total{type="report"} 1"#,
             r#"arkeep_jobs_total{kind="backup",state="succeeded"} 1"#,
             r#"arkeep_job_duration_seconds_count{kind="backup"} 1"#,
-            r#"arkeep_policy_last_success_timestamp_seconds{policy="00000000-0000-0000-0000-000000000000"} 7"#,
+            r#"arkeep_job_duration_seconds_sum{kind="backup"} 9.0"#,
+            r#"arkeep_policy_last_success_timestamp_seconds{policy="00000000-0000-0000-0000-000000000000"} 10"#,
             r#"arkeep_agents{state="online"} 2"#,
             "arkeep_job_queue_depth 1",
         ] {

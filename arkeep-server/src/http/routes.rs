@@ -150,12 +150,6 @@ pub(super) fn all(routes: Routes) -> Routes {
             Has(Operator),
             policies::verify,
         )
-        .on(
-            POST,
-            "/api/v1/policies/{id}/forget",
-            Has(Operator),
-            policies::forget,
-        )
         .on(GET, "/api/v1/jobs", Has(Viewer), jobs::list)
         .on(GET, "/api/v1/jobs/{id}", Has(Viewer), jobs::find)
         .on(

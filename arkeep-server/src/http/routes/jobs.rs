@@ -106,6 +106,7 @@ pub(super) async fn cancel(
         CancelOutcome::Cancelled => {
             // It may have been sent already: its agent is told before it begins.
             if let Some(job) = api.stores.jobs.find(id).await? {
+                api.metrics.job_ended(&job);
                 api.fleet.wake(job.agent);
             }
             Ok(accepted(id))

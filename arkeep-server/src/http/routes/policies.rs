@@ -169,19 +169,6 @@ pub(super) async fn verify(
     api.enqueue_for(id, JobKind::Verify).await
 }
 
-pub(super) async fn forget(
-    State(api): State<Api>,
-    Id(id): Id<PolicyId>,
-    NoBody: NoBody,
-) -> Result<Response, Problem> {
-    let retention = api.policy(id).await?.settings.retention;
-    if retention.keeps_nothing() {
-        let detail = "the policy has no retention: it would remove every snapshot";
-        return Err(Problem::new(Code::Conflict, detail));
-    }
-    api.enqueue_for(id, JobKind::Forget).await
-}
-
 impl Api {
     pub(super) async fn policy(&self, id: PolicyId) -> Result<Policy, Problem> {
         self.stores

@@ -67,7 +67,6 @@ async fn the_table_of_roles_is_this_one() -> Fallible {
     DELETE /api/v1/policies/{id}                  operator
     POST   /api/v1/policies/{id}/run              operator
     POST   /api/v1/policies/{id}/verify           operator
-    POST   /api/v1/policies/{id}/forget           operator
     GET    /api/v1/jobs                           viewer
     GET    /api/v1/jobs/{id}                      viewer
     POST   /api/v1/jobs/{id}/cancel               operator

@@ -88,13 +88,13 @@ fn patterns(checks: &mut Checks, sent: &Sent) {
     );
     checks.that(sent.tags.len() <= 64, "tags", "may have 64 entries at most");
     for (index, tag) in sent.tags.iter().enumerate() {
-        // restic takes a comma for the end of a tag; the prefix is how we find our own snapshots.
+        // restic takes a comma for the end of a tag; by the prefixes we find our own snapshots.
         let fine = !tag.trim().is_empty()
             && tag.len() <= 255
             && is_plain(tag)
             && !tag.contains(',')
-            && !tag.starts_with("arkeep");
-        let detail = "must be a word without comma that does not begin with `arkeep`";
+            && !OWN_TAGS.iter().any(|own| tag.starts_with(own));
+        let detail = "must be a word without comma that does not begin with `policy:` or `job:`";
         checks.that(fine, format!("tags[{index}]"), detail);
     }
 }
@@ -220,6 +220,7 @@ fn raw(hook: &Hook) -> RawHook {
     }
 }
 
+const OWN_TAGS: [&str; 2] = ["policy:", "job:"];
 const MANY: usize = 1_000;
 const TOO_MANY: &str = "may have 1000 entries at most";
 const A_YEAR: u64 = 366 * 24 * 60 * 60;
@@ -307,7 +308,7 @@ mod tests {
             ),
             (json!({"excludes": ["a\nb"]}), "excludes[0]"),
             (json!({"tags": ["a,b"]}), "tags[0]"),
-            (json!({"tags": ["arkeep-policy:x"]}), "tags[0]"),
+            (json!({"tags": ["policy:x"]}), "tags[0]"),
             (
                 json!({"destinations": [twice, twice]}),
                 "destinations[1].destination_id",
