@@ -16,7 +16,7 @@ use arkeep_core::{AgentId, Clock, Timestamp};
 #[cfg(feature = "server")]
 use crate::identity::AgentIdentity;
 use crate::identity::{Serial, TrustDomain};
-use crate::trust::TrustBundle;
+use crate::trust::{SpkiFingerprint, TrustBundle};
 
 /// The parts of a leaf certificate that we go by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +123,12 @@ fn serial(raw: &[u8]) -> Serial {
 
 fn moment(time: &x509_parser::time::ASN1Time) -> Timestamp {
     Timestamp::from_unix_seconds(time.timestamp())
+}
+
+/// What a join token knows a root by.
+pub(crate) fn fingerprint_of(root: &[u8]) -> Option<SpkiFingerprint> {
+    let (_, certificate) = X509Certificate::from_der(root).ok()?;
+    Some(SpkiFingerprint::of(certificate.public_key().raw))
 }
 
 /// TLS 1.3, and nothing before it.

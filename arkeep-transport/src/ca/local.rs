@@ -169,6 +169,10 @@ impl CertificateAuthority for LocalCa {
         Ok(self.bundle.clone())
     }
 
+    async fn fingerprint(&self) -> Result<SpkiFingerprint, IssueError> {
+        Ok(self.fingerprint)
+    }
+
     async fn issue(&self, request: IssueRequest<'_>) -> Result<CertificateChain, IssueError> {
         let leaf = self
             .sign(&request)

@@ -11,6 +11,8 @@
 
 mod csr;
 mod local;
+pub mod rotation;
+mod swap;
 
 use std::fmt;
 use std::time::Duration;
@@ -19,10 +21,12 @@ use async_trait::async_trait;
 
 use arkeep_core::{AgentId, Timestamp};
 
-use crate::trust::TrustBundle;
+use crate::certificate::fingerprint_of;
+use crate::trust::{SpkiFingerprint, TrustBundle};
 
 pub use csr::{CheckedCsr, CsrError};
 pub use local::{LoadCaError, LocalCa};
+pub use swap::SwappableCa;
 
 /// Signs certificates, and says which roots are in force.
 ///
@@ -45,6 +49,16 @@ pub trait CertificateAuthority: fmt::Debug + Send + Sync {
     ///
     /// While the CA is being replaced there are two.
     async fn trust_bundle(&self) -> Result<TrustBundle, IssueError>;
+
+    /// The root under which it signs now: join tokens name a CA by it.
+    ///
+    /// As it stands it suits a CA whose bundle holds one root.
+    async fn fingerprint(&self) -> Result<SpkiFingerprint, IssueError> {
+        let bundle = self.trust_bundle().await?;
+        let root = bundle.roots().next().unwrap_or_default();
+        fingerprint_of(root)
+            .ok_or_else(|| IssueError::Refused("the root is not a certificate".to_owned()))
+    }
 
     /// Signs a certificate: the leaf first, then what leads up to a root of
     /// [`trust_bundle`](Self::trust_bundle), the root left out.

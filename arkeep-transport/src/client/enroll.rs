@@ -4,13 +4,11 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use tonic::Status;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 
 use arkeep_core::{AgentId, Clock, SecretString};
 
 use crate::address::ServerAddress;
-use crate::certificate::{Leaf, provider, root_store, unix_time};
+use crate::certificate::{Leaf, fingerprint_of, provider, root_store, unix_time};
 use crate::convert::agent_id;
 use crate::key::FreshKey;
 use crate::proto::EnrollRequest;
@@ -120,10 +118,9 @@ pub(super) fn accept(
 }
 
 fn holds(trust: &TrustBundle, fingerprint: SpkiFingerprint) -> bool {
-    trust.roots().any(|root| {
-        X509Certificate::from_der(root)
-            .is_ok_and(|(_, c)| SpkiFingerprint::of(c.public_key().raw) == fingerprint)
-    })
+    trust
+        .roots()
+        .any(|root| fingerprint_of(root) == Some(fingerprint))
 }
 
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);

@@ -5,13 +5,11 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 
 use arkeep_core::Timestamp;
 
 use crate::SERVER_NAME;
-use crate::certificate::{Leaf, Name, unix_time};
+use crate::certificate::{Leaf, Name, fingerprint_of, unix_time};
 use crate::trust::SpkiFingerprint;
 
 /// Checks that the server is ours: its chain leads to a root that we go by, and its certificate is
@@ -68,10 +66,9 @@ impl Anchor {
         match self {
             Self::Roots(roots) => Some(Arc::clone(roots)),
             Self::Fingerprint(fingerprint) => {
-                let root = shown.iter().find(|der| {
-                    X509Certificate::from_der(der)
-                        .is_ok_and(|(_, c)| SpkiFingerprint::of(c.public_key().raw) == *fingerprint)
-                })?;
+                let root = shown
+                    .iter()
+                    .find(|der| fingerprint_of(der) == Some(*fingerprint))?;
                 let mut store = RootCertStore::empty();
                 store.add(root.clone().into_owned()).ok()?;
                 Some(Arc::new(store))

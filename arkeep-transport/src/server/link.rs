@@ -37,24 +37,34 @@ impl AgentLink for LinkService {
     ) -> Result<Response<Outgoing>, Status> {
         let admitted = request.extensions_mut().remove::<Admitted>();
         let admitted = admitted.ok_or(Refusal::Unwelcome)?;
-        let (outgoing, queue) = mpsc::channel(self.0.config.queue.max(1));
-        let (welcome, first) = oneshot::channel();
-        let ending = Arc::<Ending>::default();
-        let session = Session {
-            shared: Arc::clone(&self.0),
-            admitted,
-            incoming: request.into_inner(),
-            outgoing,
-            ending: Arc::clone(&ending),
-        };
-        self.0.sessions.spawn(session.run(welcome));
-        Ok(Response::new(Outgoing {
-            first: Some(first),
-            queue,
-            ended: Box::pin(ending.token().cancelled_owned()),
-            ending,
-            over: false,
-        }))
+        let outgoing = open(&self.0, admitted, request.into_inner());
+        Ok(Response::new(outgoing))
+    }
+}
+
+/// Begins a session with whoever was admitted.
+pub(super) fn open(
+    shared: &Arc<Shared>,
+    admitted: Admitted,
+    incoming: Streaming<AgentMessage>,
+) -> Outgoing {
+    let (outgoing, queue) = mpsc::channel(shared.config.queue.max(1));
+    let (welcome, first) = oneshot::channel();
+    let ending = Arc::<Ending>::default();
+    let session = Session {
+        shared: Arc::clone(shared),
+        admitted,
+        incoming,
+        outgoing,
+        ending: Arc::clone(&ending),
+    };
+    shared.sessions.spawn(session.run(welcome));
+    Outgoing {
+        first: Some(first),
+        queue,
+        ended: Box::pin(ending.token().cancelled_owned()),
+        ending,
+        over: false,
     }
 }
 

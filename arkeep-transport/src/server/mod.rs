@@ -24,6 +24,8 @@ mod judge;
 mod link;
 mod pace;
 mod registry;
+#[cfg(feature = "testing")]
+mod rehearsal;
 mod session;
 mod tls;
 
@@ -57,6 +59,8 @@ use link::LinkService;
 use registry::Registry;
 use tls::Tls;
 
+#[cfg(feature = "testing")]
+pub(crate) use rehearsal::run_session;
 pub use tls::OpenPortError;
 
 /// What an [`AgentPort`] is made of.

@@ -116,7 +116,7 @@ impl Session {
         let mut judging = tokio::time::interval(config.standing_ttl);
         judging.set_missed_tick_behavior(MissedTickBehavior::Delay);
         judging.reset();
-        self.offer_trust(trust).await?;
+        let mut told = self.offer_trust(trust).await?;
         loop {
             let message = tokio::select! {
                 biased;
@@ -124,6 +124,7 @@ impl Session {
                 // Also while the agent is silent: assignments go the other way.
                 _ = judging.tick() => {
                     self.judge(identity).await?;
+                    told = self.offer_trust(told).await?;
                     continue;
                 }
                 message = self.incoming.message() => message,
@@ -158,15 +159,19 @@ impl Session {
         standing.map_err(refused)
     }
 
-    /// Tells an agent that holds other roots which are in force.
-    async fn offer_trust(&self, held: TrustDigest) -> Result<(), Reason> {
+    /// Tells an agent which roots are in force, unless it holds them or was told of them.
+    async fn offer_trust(&self, known: TrustDigest) -> Result<TrustDigest, Reason> {
         match self.shared.parts.ca.trust_bundle().await {
-            Ok(bundle) if bundle.digest() != held => self.say(ServerSaying::Trust(bundle)).await,
-            Ok(_) => Ok(()),
+            Ok(bundle) if bundle.digest() != known => {
+                let digest = bundle.digest();
+                self.say(ServerSaying::Trust(bundle)).await?;
+                Ok(digest)
+            }
+            Ok(_) => Ok(known),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "the CA cannot be asked");
-                Ok(())
+                Ok(known)
             }
         }
     }

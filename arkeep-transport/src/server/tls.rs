@@ -16,7 +16,7 @@ use crate::ca::{CertificateChain, CheckedCsr, CsrError, IssueError, IssueRequest
 use crate::certificate::{ALPN, Leaf, Name, OurTime, VERSIONS, provider, root_store, unix_time};
 use crate::identity::AgentIdentity;
 use crate::key::{FreshKey, KeyError};
-use crate::trust::{TrustBundle, TrustDigest};
+use crate::trust::{SpkiFingerprint, TrustBundle, TrustDigest};
 
 use super::Shared;
 
@@ -32,13 +32,15 @@ pub(super) struct Tls {
 struct Current {
     config: Arc<ServerConfig>,
     trust: TrustDigest,
+    signed_under: SpkiFingerprint,
     renew_at: Timestamp,
 }
 
 impl Tls {
     pub(super) async fn issue(shared: Arc<Shared>) -> Result<Self, OpenPortError> {
         let bundle = shared.parts.ca.trust_bundle().await?;
-        let current = Current::issue(&shared, &bundle).await?;
+        let root = shared.parts.ca.fingerprint().await?;
+        let current = Current::issue(&shared, &bundle, root).await?;
         Ok(Self {
             shared,
             current: RwLock::new(current),
@@ -51,41 +53,34 @@ impl Tls {
     /// A CA that cannot be reached does not end the service: the certificate at hand is used as long
     /// as agents accept it.
     pub(super) async fn config(&self) -> Arc<ServerConfig> {
-        match self.shared.parts.ca.trust_bundle().await {
-            Ok(bundle) => {
-                if self.is_stale(&bundle) {
-                    let _one_at_a_time = self.refreshing.lock().await;
-                    if self.is_stale(&bundle) {
-                        self.refresh(&bundle).await;
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the CA cannot be asked"
-                );
-            }
+        if let Err(error) = self.refresh().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the server's certificate was not renewed");
         }
         self.now_in_use().config
     }
 
-    async fn refresh(&self, bundle: &TrustBundle) {
-        match Current::issue(&self.shared, bundle).await {
-            Ok(fresh) => {
-                tracing::info!("the server's certificate was renewed");
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-            }
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "the server's certificate was not renewed");
-            }
+    async fn refresh(&self) -> Result<(), OpenPortError> {
+        let ca = &self.shared.parts.ca;
+        let bundle = ca.trust_bundle().await?;
+        let root = ca.fingerprint().await?;
+        if !self.is_stale(&bundle, root) {
+            return Ok(());
         }
+        let _one_at_a_time = self.refreshing.lock().await;
+        if self.is_stale(&bundle, root) {
+            let fresh = Current::issue(&self.shared, &bundle, root).await?;
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+            tracing::info!("the server's certificate was renewed");
+        }
+        Ok(())
     }
 
-    fn is_stale(&self, bundle: &TrustBundle) -> bool {
+    fn is_stale(&self, bundle: &TrustBundle, root: SpkiFingerprint) -> bool {
         let current = self.now_in_use();
-        current.trust != bundle.digest() || self.shared.parts.clock.now() >= current.renew_at
+        current.trust != bundle.digest()
+            || current.signed_under != root
+            || self.shared.parts.clock.now() >= current.renew_at
     }
 
     fn now_in_use(&self) -> Current {
@@ -97,7 +92,11 @@ impl Tls {
 }
 
 impl Current {
-    async fn issue(shared: &Arc<Shared>, bundle: &TrustBundle) -> Result<Self, OpenPortError> {
+    async fn issue(
+        shared: &Arc<Shared>,
+        bundle: &TrustBundle,
+        signed_under: SpkiFingerprint,
+    ) -> Result<Self, OpenPortError> {
         let now = shared.parts.clock.now();
         let validity = shared.config.server_validity;
         let key = FreshKey::generate()?;
@@ -127,6 +126,7 @@ impl Current {
         Ok(Self {
             config: Arc::new(server_config(shared, bundle, chain, &key)?),
             trust: bundle.digest(),
+            signed_under,
             renew_at: now.plus(validity * 2 / 3),
         })
     }

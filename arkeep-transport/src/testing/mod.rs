@@ -1,4 +1,8 @@
-//! For tests: the suite that every enrolment store passes. Its memory implementation is
+//! For tests: the suite that every enrolment store passes, and ways past the network for fuzzers.
+//!
+//! The memory implementation of the store is
 //! [`MemoryEnrollments`](crate::enrollment::MemoryEnrollments).
 
 pub mod enrollment;
+pub mod messages;
+pub mod stream;

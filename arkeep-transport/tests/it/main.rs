@@ -6,6 +6,7 @@ mod authority;
 mod enrolling;
 mod generated;
 mod raw;
+mod rotation;
 mod sessions;
 mod stand;
 mod wire;
