@@ -105,8 +105,8 @@ pub struct ResticConfig {
 pub struct Deadlines {
     /// For a command that only asks: listing, opening, making a repository.
     pub answer: Duration,
-    /// For a command that works, between two signs that it has come further. A limit of bandwidth
-    /// stretches it.
+    /// For a command that works, between two signs that it has come further: what it says, or a
+    /// megabyte read or written. A limit of bandwidth stretches it.
     pub silence: Duration,
     /// Between SIGINT and SIGKILL.
     pub grace: Duration,

@@ -10,7 +10,7 @@ use arkeep_core::repository::Repository;
 use tokio::time::Instant;
 
 use super::ResticEngine;
-use super::call::{Ask, Kind};
+use super::call::{Ask, Kind, unless_cancelled};
 use super::listen::Heard;
 use super::message::{Message, Status, Summary};
 use super::place::refused;
@@ -28,7 +28,8 @@ impl ResticEngine {
             piped.push(("--exclude-file", exclude_list(&request.excludes)?));
         }
         let sources = request.sources.clone();
-        let mut unread = self.look(move || missing(&sources)).await?;
+        let look = self.look(move || missing(&sources));
+        let mut unread = unless_cancelled(observer, look).await?;
 
         let mut summary: Option<Summary> = None;
         let mut gauge = Gauge::new(observer);

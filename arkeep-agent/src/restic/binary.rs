@@ -4,7 +4,7 @@
 //! therefore opened first, the open file is checked, and the open file is what is executed.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -12,6 +12,7 @@ use arkeep_core::engine::EngineError;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 use super::bundled::BundledRestic;
+use super::workdir::WorkDir;
 
 /// Where restic comes from.
 #[derive(Debug, Clone)]
@@ -43,6 +44,17 @@ pub(super) struct Identity {
     inode: u64,
     size: i64,
     changed: (i64, i64),
+}
+
+impl Program {
+    /// Makes a link to the open file, so that the process is called `restic` and not by the number
+    /// of a descriptor.
+    pub(super) fn link_in(&self, dir: &WorkDir) -> io::Result<PathBuf> {
+        let link = dir.path().join("restic");
+        let target = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        std::os::unix::fs::symlink(target, &link)?;
+        Ok(link)
+    }
 }
 
 impl BinarySource {

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arkeep_core::engine::{EngineError, Observer, Silent};
@@ -14,6 +14,7 @@ use arkeep_core::{ExposeSecret, SecretSlice, SecretString};
 use tokio::sync::mpsc;
 
 use super::ResticEngine;
+use super::binary::Program;
 use super::listen::{Ended, Heed, Listener};
 use super::mounts::require_mounted;
 use super::place::{Place, local_directory, refused};
@@ -94,7 +95,58 @@ impl ResticEngine {
         heed: Heed<'_>,
         stream: Option<mpsc::Sender<Vec<u8>>>,
     ) -> Result<Ended, Stopped> {
-        not_yet_cancelled(observer).await?;
+        let patience = self.patience(ask.kind, ask.limits);
+        let give_way = ask.limits.is_some_and(|limits| limits.io_nice);
+        let ready = unless_cancelled(observer, self.prepare(at, ask)).await?;
+        let order = Order {
+            program: &ready.link,
+            args: ready.args,
+            env: ready.env,
+            leash: Leash {
+                keep: ready.keep,
+                give_way,
+            },
+            patience,
+            grace: self.config.deadlines.grace,
+        };
+        let mut listener = Listener {
+            observer,
+            redactor: ready.redactor,
+            words: Words::default(),
+            heed,
+        };
+        let ran = process::run(&self.spawner, order, observer, &mut listener, stream).await;
+        let Listener {
+            words, redactor, ..
+        } = listener;
+        let ending = ran.map_err(|error| cannot_start(&ready.program.path, &error))?;
+        let error = match ending {
+            Ending::Exited(code) => {
+                return Ok(Ended {
+                    code,
+                    words,
+                    redactor,
+                });
+            }
+            Ending::Killed(signal) => EngineError::Failed(format!(
+                "restic was killed by signal {signal}: {}",
+                words.told(&redactor)
+            )),
+            Ending::Cancelled => EngineError::Cancelled,
+            Ending::Overdue(limit) => EngineError::Failed(format!(
+                "no progress for {} seconds, so restic was stopped; is the back-end reachable? {}",
+                limit.as_secs(),
+                words.was_at(&redactor)
+            )),
+        };
+        Err(Stopped {
+            error,
+            started: true,
+        })
+    }
+
+    /// Checks and lays out all that a run needs.
+    async fn prepare(&self, at: &Repository, ask: Ask<'_>) -> Result<Ready, EngineError> {
         let password = password(&at.password)?;
         let (program, version) = self.program().await?;
         if let Location::Local(location) = &at.location
@@ -105,76 +157,46 @@ impl ResticEngine {
         }
         let dir = self.work_dir(&self.config.runtime_dir)?;
         let place = Place::of(at, version, &dir)?;
-        let redactor = redactor(at, &place);
-        let link = dir.path().join("restic");
-        let target = format!("/proc/self/fd/{}", program.file.as_raw_fd());
-        std::os::unix::fs::symlink(target, &link).map_err(|error| failed("a link", &error))?;
-
+        let link = program
+            .link_in(&dir)
+            .map_err(|error| failed("a link", &error))?;
         let own_cache = match ask.kind {
             Kind::Check => Some(self.work_dir(&self.config.cache_dir)?),
             Kind::Question | Kind::Work => None,
         };
         let cache = own_cache
             .as_ref()
-            .map_or(self.config.cache_dir.clone(), |dir| dir.path().to_owned());
-        let secret = Feed::new(password).map_err(|error| failed("a pipe", &error))?;
+            .map_or(self.config.cache_dir.as_path(), WorkDir::path);
+
         let mut args: Vec<OsString> = vec![ask.verb.into(), "--json".into()];
-        args.push(bound("--cache-dir", &cache));
-        args.push(format!("--password-file={}", secret.path()).into());
-        args.extend(place.options.iter().map(OsString::from));
-        args.extend(rates(ask.limits).map(OsString::from));
-        args.extend(ask.flags.into_iter().map(OsString::from));
-        let mut keep = vec![secret.into_reader()];
-        for (flag, content) in ask.piped {
-            let feed =
-                Feed::new(SecretSlice::from(content)).map_err(|error| failed("a pipe", &error))?;
+        args.push(bound("--cache-dir", cache));
+        let mut keep = Vec::new();
+        let piped = ask
+            .piped
+            .into_iter()
+            .map(|(flag, content)| (flag, SecretSlice::from(content)));
+        for (flag, content) in std::iter::once(("--password-file", password)).chain(piped) {
+            let feed = Feed::new(content).map_err(|error| failed("a pipe", &error))?;
             args.push(format!("{flag}={}", feed.path()).into());
             keep.push(feed.into_reader());
         }
+        let flags = place.options.iter().cloned().chain(rates(ask.limits));
+        args.extend(flags.chain(ask.flags).map(OsString::from));
         args.push("--".into());
         args.extend(ask.operands.into_iter().map(OsString::from));
 
         let mut env = self.environment(ask.verb, ask.limits, &dir)?;
+        let redactor = redactor(at, &place);
         env.extend(place.env);
-        let order = Order {
-            program: &link,
+        Ok(Ready {
+            program,
+            link,
             args,
             env,
-            leash: Leash {
-                keep,
-                give_way: ask.limits.is_some_and(|limits| limits.io_nice),
-            },
-            patience: self.patience(ask.kind, ask.limits),
-            grace: self.config.deadlines.grace,
-        };
-        let mut listener = Listener {
-            observer,
+            keep,
             redactor,
-            words: Words::default(),
-            heed,
-        };
-        let ran = process::run(&self.spawner, order, observer, &mut listener, stream).await;
-        let Listener {
-            words, redactor, ..
-        } = listener;
-        let ending = ran.map_err(|error| cannot_start(&program.path, &error))?;
-        match ending {
-            Ending::Exited(code) => Ok(Ended {
-                code,
-                words,
-                redactor,
-            }),
-            Ending::Killed(signal) => Err(Stopped::started(EngineError::Failed(format!(
-                "restic was killed by signal {signal}: {}",
-                words.told(&redactor)
-            )))),
-            Ending::Cancelled => Err(Stopped::started(EngineError::Cancelled)),
-            Ending::Overdue(limit) => Err(Stopped::started(EngineError::Failed(format!(
-                "no progress for {} seconds, so restic was stopped; is the back-end reachable? {}",
-                limit.as_secs(),
-                words.was_at(&redactor)
-            )))),
-        }
+            _dirs: (dir, own_cache),
+        })
     }
 
     /// The whole environment but for what the back-end needs.
@@ -245,21 +267,24 @@ impl ResticEngine {
     }
 }
 
+/// All that a run needs, there while it lasts.
+#[derive(Debug)]
+struct Ready {
+    program: Program,
+    link: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(&'static str, OsString)>,
+    keep: Vec<OwnedFd>,
+    redactor: Redactor,
+    _dirs: (WorkDir, Option<WorkDir>),
+}
+
 /// A command that came to no end of its own.
 #[derive(Debug)]
 struct Stopped {
     error: EngineError,
     /// Whether a process was there that may have left a lock.
     started: bool,
-}
-
-impl Stopped {
-    const fn started(error: EngineError) -> Self {
-        Self {
-            error,
-            started: true,
-        }
-    }
 }
 
 impl From<EngineError> for Stopped {
@@ -271,11 +296,16 @@ impl From<EngineError> for Stopped {
     }
 }
 
-async fn not_yet_cancelled(observer: &dyn Observer) -> Result<(), EngineError> {
+/// What is asked before anything is started can be given up too: a file system whose server is
+/// away does not answer.
+pub(super) async fn unless_cancelled<T>(
+    observer: &dyn Observer,
+    ask: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
     tokio::select! {
         biased;
         () = observer.cancelled() => Err(EngineError::Cancelled),
-        () = std::future::ready(()) => Ok(()),
+        answer = ask => answer,
     }
 }
 

@@ -1,6 +1,5 @@
 //! Which restic is there, asked once for each file.
 
-use std::os::fd::AsRawFd;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -41,9 +40,8 @@ impl ResticEngine {
             EngineError::Unusable(format!("{} {why}; {ADVICE}", program.path.display()))
         };
         let dir = self.work_dir(&self.config.runtime_dir)?;
-        let link = dir.path().join("restic");
-        let target = format!("/proc/self/fd/{}", program.file.as_raw_fd());
-        std::os::unix::fs::symlink(target, &link)
+        let link = program
+            .link_in(&dir)
             .map_err(|error| EngineError::Failed(format!("a link cannot be made: {error}")))?;
         let order = Order {
             program: &link,

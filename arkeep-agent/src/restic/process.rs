@@ -4,6 +4,7 @@
 //! exits, it is told to stop, it is overdue, or the future that watches it is dropped.
 
 use std::ffi::OsString;
+use std::fs;
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -135,6 +136,7 @@ struct Running {
     child: Child,
     pid: Pid,
     session: Session,
+    traffic: u64,
     ended: bool,
 }
 
@@ -148,6 +150,7 @@ impl Running {
             child,
             pid,
             session: Session::of(pid),
+            traffic: 0,
             ended: false,
         })
     }
@@ -170,7 +173,6 @@ impl Running {
 
         while status.is_none() || out.is_open() || err.is_open() {
             tokio::select! {
-                biased;
                 () = &mut cancelled, if stopped.is_none() && status.is_none() => {
                     stopped = Some(Ending::Cancelled);
                     deadline = Instant::now() + grace;
@@ -181,7 +183,9 @@ impl Running {
                         // Whoever still holds the pipes is killed with the session.
                         break;
                     }
-                    if stopped.is_none() {
+                    if stopped.is_none() && patience.is_renewed() && self.has_moved_on() {
+                        deadline = Instant::now() + patience.limit();
+                    } else if stopped.is_none() {
                         stopped = Some(Ending::Overdue(patience.limit()));
                         deadline = Instant::now() + grace;
                         self.interrupt();
@@ -214,15 +218,26 @@ impl Running {
                 }
             }
         }
-        let status = match status {
-            Some(status) => status,
-            None => self.child.wait().await?,
+        let status = match (status, stopped) {
+            (Some(status), _) => status,
+            // The kernel holds it until a file system answers. It is as good as gone.
+            (None, Some(stopped)) => return Ok(stopped),
+            (None, None) => self.child.wait().await?,
         };
         Ok(match (stopped, status.code(), status.signal()) {
             (Some(stopped), _, _) => stopped,
             (None, Some(code), _) => Ending::Exited(code),
             (None, None, signal) => Ending::Killed(signal.unwrap_or(0)),
         })
+    }
+
+    /// Whether it has read and written more than talk since it was last asked: not every version
+    /// and command says how far it has come.
+    fn has_moved_on(&mut self) -> bool {
+        let traffic = traffic(self.pid).unwrap_or(self.traffic);
+        let moved = traffic.saturating_sub(self.traffic) > TALK;
+        self.traffic = traffic;
+        moved
     }
 
     /// Asks restic itself to end; it ends what it started.
@@ -244,6 +259,17 @@ impl Drop for Running {
             runtime.spawn(session.end());
         }
     }
+}
+
+/// Bytes that a process has read and written, through files, pipes and sockets (proc_pid_io(5)).
+fn traffic(pid: Pid) -> Option<u64> {
+    let io = fs::read_to_string(format!("/proc/{}/io", pid.as_raw_nonzero())).ok()?;
+    io.lines()
+        .filter_map(|line| {
+            let (name, count) = line.split_once(": ")?;
+            matches!(name, "rchar" | "wchar").then(|| count.parse::<u64>().ok())?
+        })
+        .reduce(u64::saturating_add)
 }
 
 impl Patience {
@@ -306,6 +332,9 @@ impl<R: AsyncRead + Unpin> Pipe<R> {
 }
 
 const CHUNK: usize = 16 * 1024;
+
+/// More than restic says of a back-end that is away in any time that it is waited for.
+const TALK: u64 = 1 << 20;
 
 /// For reading what a process that has ended left in its pipes.
 const LAST_WORDS: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
 //! Taking secrets out of what restic prints.
 //!
-//! restic 0.14 prints the address of a repository with the password in it, and any version may
-//! quote what a back-end answered. No line leaves this crate without having passed here.
+//! restic masks the password in an address that it prints, but neither the user's name nor what a
+//! back-end answered. No line of it leaves this crate without having passed here.
 
 use arkeep_core::{ExposeSecret, SecretString};
 

@@ -20,7 +20,7 @@ use arkeep_core::repository::Repository;
 
 use super::ResticEngine;
 use super::backup::Gauge;
-use super::call::{Ask, Kind};
+use super::call::{Ask, Kind, unless_cancelled};
 use super::list::{parent, snapshot_path};
 use super::listen::Heard;
 use super::message::{Message, Summary};
@@ -51,7 +51,8 @@ impl ResticEngine {
                 flags.push("--overwrite=never".to_owned());
             } else {
                 let target = request.target.clone();
-                self.look(move || require_empty(Path::new(&target))).await?;
+                let look = self.look(move || require_empty(Path::new(&target)));
+                unless_cancelled(observer, look).await?;
             }
         }
         self.require_included(from, request, &include, observer)

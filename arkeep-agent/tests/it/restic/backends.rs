@@ -10,13 +10,14 @@ use arkeep_core::engine::{BackupEngine, EngineError, RestoreRequest, Silent, Sna
 use arkeep_core::policy::Limits;
 use arkeep_core::repository::{
     Credentials, Location, RcloneCredentials, RcloneLocation, Repository, RestCredentials,
-    RestLocation, SftpCredentials, SftpLocation,
+    RestLocation, S3Credentials, S3Location, SftpCredentials, SftpLocation,
 };
 
 use super::bench::{
-    Bench, Outcome, PASSWORD, Watch, backup_of, benches, lay_out, noise, restics, running, until,
+    Bench, Outcome, PASSWORD, Watch, backup_of, benches, lay_out, noise, restics, running, skip,
+    until,
 };
-use super::servers::{SERVER_PASSWORD, USER, keygen, rclone_serve, sshd, tool};
+use super::servers::{SERVER_PASSWORD, USER, keygen, moto, rclone_serve, sshd, tool};
 
 fn repository(location: Location, credentials: Option<Credentials>) -> Repository {
     Repository {
@@ -228,6 +229,43 @@ async fn a_password_opens_an_ssh_server_too() -> Outcome {
         let there = repository(Location::Sftp(location), Some(Credentials::Sftp(password)));
 
         prove(&bench, &there, &Watch::default()).await?;
+    }
+    Ok(())
+}
+
+/// G3, G5, G7
+#[tokio::test]
+async fn a_bucket_holds_a_repository() -> Outcome {
+    let Some(server) = moto().await? else {
+        return skip("a_bucket_holds_a_repository", "there is no moto_server");
+    };
+    for restic in restics() {
+        let bench = Bench::bare(&restic, |_| {})?;
+        let version = bench.engine.probe().await?.version;
+        let location = S3Location {
+            endpoint: format!("http://127.0.0.1:{}", server.port),
+            bucket: format!("bucket-{}", version.replace('.', "-")),
+            prefix: Some("deep down".to_owned()),
+            region: Some("us-east-1".to_owned()),
+            path_style: true,
+        };
+        let credentials = Credentials::S3(S3Credentials {
+            access_key_id: "AKIDEXAMPLE".to_owned(),
+            secret_access_key: SecretString::from(SERVER_PASSWORD),
+            session_token: Some(SecretString::from("s3ssion")),
+        });
+        let there = repository(Location::S3(location), Some(credentials));
+        let watch = Watch::default();
+
+        let before = bench.engine.unlock(&there, &watch).await;
+        bench.engine.init(&there, &watch).await?;
+        prove(&bench, &there, &watch).await?;
+
+        assert!(
+            matches!(before, Err(EngineError::RepositoryMissing(_))),
+            "{before:?}"
+        );
+        assert!(!watch.log().contains(SERVER_PASSWORD), "{}", watch.log());
     }
     Ok(())
 }

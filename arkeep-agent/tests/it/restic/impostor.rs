@@ -18,6 +18,8 @@ pub(crate) struct Impostor {
     pub(crate) babble: bool,
     /// Prints without end and without lines.
     pub(crate) flood: bool,
+    /// Works for two seconds without a word, and ends with its code.
+    pub(crate) busy: bool,
     /// Names a snapshot that is not there.
     pub(crate) lies: bool,
     /// What it ends with.
@@ -32,6 +34,7 @@ impl Default for Impostor {
             child: false,
             babble: false,
             flood: false,
+            busy: false,
             lies: false,
             code: 0,
         }
@@ -62,6 +65,7 @@ pub(crate) fn impostor(how: &Impostor) -> Result<PathBuf, Box<dyn Error>> {
         .arg(define("CHILD", how.child.into()))
         .arg(define("BABBLE", how.babble.into()))
         .arg(define("FLOOD", how.flood.into()))
+        .arg(define("BUSY", how.busy.into()))
         .arg(define("LIES", how.lies.into()))
         .arg(define("CODE", how.code))
         .output()?;
@@ -73,6 +77,7 @@ pub(crate) fn impostor(how: &Impostor) -> Result<PathBuf, Box<dyn Error>> {
 }
 
 const SOURCE: &str = r#"
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -96,6 +101,13 @@ int main(int argc, char **argv) {
             write(1, block, sizeof block);
             write(2, block, sizeof block);
         }
+    }
+    for (int i = 0; BUSY && i < 20; i++) {
+        static char block[1 << 20];
+        int zeroes = open("/dev/zero", O_RDONLY);
+        if (read(zeroes, block, sizeof block) < 1) return 1;
+        close(zeroes);
+        usleep(100000);
     }
     if (LIES && !strcmp(argv[1], "backup")) {
         puts("{\"message_type\":\"summary\",\"snapshot_id\":\"0123456789abcdef\"}");

@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use arkeep_agent::restic::{BinarySource, ResticConfig, ResticEngine};
+use arkeep_agent::restic::{BinarySource, BundledRestic, ResticConfig, ResticEngine};
 use arkeep_core::engine::{BackupEngine, EngineError, EngineInfo};
+use sha2::{Digest, Sha256};
 
 use super::bench::{Bench, Outcome, restics};
+use super::impostor::{Impostor, impostor};
 
 async fn probe(bench: &Bench, binary: BinarySource) -> Result<EngineInfo, EngineError> {
     let config = ResticConfig::new(binary, bench.path("cache"), bench.path("run"));
@@ -111,6 +113,89 @@ async fn a_restic_that_cannot_be_used_says_what_to_do() -> Outcome {
             text.contains("`path` under `[restic]` in agent.toml"),
             "{what}: {text}"
         );
+    }
+    Ok(())
+}
+
+/// G1
+#[tokio::test]
+async fn a_restic_that_is_too_old_says_so() -> Outcome {
+    for (version, usable) in [
+        ("0.13.1", false),
+        ("0.9.6", false),
+        ("0.14.0", true),
+        ("2.0.0", true),
+    ] {
+        let old = impostor(&Impostor {
+            version,
+            ..Impostor::default()
+        })?;
+        let bench = Bench::bare(&old, |_| {})?;
+
+        let probed = bench.engine.probe().await;
+
+        match probed {
+            Ok(info) => assert_eq!((info.version.as_str(), usable), (version, true)),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(
+                    text.contains(&format!("restic {version}, which is too old")),
+                    "{text}"
+                );
+                assert!(!usable);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// G1
+#[tokio::test]
+async fn a_restic_that_was_exchanged_is_asked_again() -> Outcome {
+    let bench = Bench::bare(&restics()[0], |_| {})?;
+    let place = bench.path("restic");
+    let newer = |version| {
+        impostor(&Impostor {
+            version,
+            ..Impostor::default()
+        })
+    };
+    let config = ResticConfig::new(
+        BinarySource::Configured(place.clone()),
+        bench.path("cache"),
+        bench.path("run"),
+    );
+    let engine = ResticEngine::new(config)?;
+    let mut seen = Vec::new();
+
+    for version in ["0.14.0", "2.0.0"] {
+        let draft = bench.path("draft");
+        fs::copy(newer(version)?, &draft)?;
+        fs::rename(&draft, &place)?;
+        seen.push(engine.probe().await?.version);
+    }
+
+    assert_eq!(seen, ["0.14.0", "2.0.0"]);
+    Ok(())
+}
+
+/// G1
+#[tokio::test]
+async fn a_bundled_restic_is_written_out_and_run() -> Outcome {
+    for restic in restics() {
+        let bench = Bench::bare(&restic, |_| {})?;
+        let bytes: &'static [u8] = Box::leak(fs::read(&restic)?.into_boxed_slice());
+        let sha256 = Sha256::digest(bytes).into();
+        let bundled = BundledRestic {
+            bytes,
+            sha256,
+            directory: bench.path("state/bin"),
+        };
+
+        let info = probe(&bench, BinarySource::Bundled(bundled)).await?;
+
+        assert_eq!(info.source, "bundled");
+        assert_eq!(info.version, bench.engine.probe().await?.version);
     }
     Ok(())
 }

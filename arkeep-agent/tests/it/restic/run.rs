@@ -7,13 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arkeep_agent::restic::ResticConfig;
+use arkeep_core::SecretString;
 use arkeep_core::engine::{BackupEngine, BackupRequest, EngineError, Silent};
 use arkeep_core::job::Progress;
 use arkeep_core::policy::Limits;
+use arkeep_core::repository::{
+    Credentials, Location, RcloneCredentials, RcloneLocation, Repository,
+};
 use tokio::time::Instant;
 
 use super::bench::{
-    Bench, Outcome, PASSWORD, Watch, backup_of, benches, local, noise, restics, running, until,
+    Bench, Outcome, PASSWORD, Watch, backup_of, benches, local, noise, restics, until,
 };
 use super::impostor::{Impostor, impostor};
 use super::servers::tool;
@@ -290,6 +294,29 @@ async fn a_run_without_news_is_ended() -> Outcome {
     Ok(())
 }
 
+/// G9
+#[tokio::test]
+async fn a_run_that_works_without_a_word_is_left_to_work() -> Outcome {
+    let binary = impostor(&Impostor {
+        busy: true,
+        code: 9,
+        ..Impostor::default()
+    })?;
+    let bench = Bench::bare(&binary, |config: &mut ResticConfig| {
+        config.deadlines.silence = Duration::from_millis(700);
+    })?;
+    let source = bench.tree("source", &[("a", "x")])?;
+
+    let ended = bench
+        .engine
+        .backup(&bench.repository, &backup_of(&[&source]), &Silent)
+        .await;
+
+    let own_end = EngineError::Failed("restic ended with code 9: restic gave no reason".to_owned());
+    assert_eq!(ended, Err(own_end));
+    Ok(())
+}
+
 /// G4
 #[tokio::test]
 async fn a_flood_of_output_takes_no_memory() -> Outcome {
@@ -359,14 +386,17 @@ async fn restic_dies_with_its_agent() -> Outcome {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let marker = bench.text("cache");
-        until("restic runs", || !running(&marker).is_empty()).await;
         until("restic works", || bench.locks() == 1).await;
 
+        // restic, and the rclone that it started.
+        assert_eq!(bench.processes().len(), 2, "{:?}", bench.processes());
         agent.kill()?;
         agent.wait()?;
 
-        until("restic is gone", || running(&marker).is_empty()).await;
+        until("restic and rclone are gone", || {
+            bench.processes().is_empty()
+        })
+        .await;
     }
     Ok(())
 }
@@ -391,7 +421,16 @@ async fn an_agent_of_its_own() -> Outcome {
         },
         ..backup_of(&[&directory.join("slow").display().to_string()])
     };
-    let repository = local(&directory.join("repository"), PASSWORD);
+    let repository = Repository {
+        location: Location::Rclone(RcloneLocation {
+            remote: "here".to_owned(),
+            path: directory.join("repository").display().to_string(),
+        }),
+        credentials: Some(Credentials::Rclone(RcloneCredentials {
+            config: SecretString::from("type = local"),
+        })),
+        ..local(directory, PASSWORD)
+    };
     engine.backup(&repository, &request, &Silent).await?;
     Ok(())
 }

@@ -78,6 +78,18 @@ pub(crate) async fn sshd(directory: &Path) -> Result<(Server, String, String), B
     Ok((server, fs::read_to_string(directory.join("own"))?, known))
 }
 
+/// An S3 server in memory, of the Python package `moto`. `None` where there is none.
+pub(crate) async fn moto() -> Result<Option<Server>, Box<dyn Error>> {
+    let there = tool("moto_server").arg("--version").output();
+    if !there.is_ok_and(|answer| answer.status.success()) {
+        return Ok(None);
+    }
+    let port = free_port()?;
+    let mut command = tool("moto_server");
+    command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+    start(command, port).await.map(Some)
+}
+
 /// Makes a key and returns its public half.
 pub(crate) fn keygen(file: &Path) -> Result<String, Box<dyn Error>> {
     let made = tool("ssh-keygen")
