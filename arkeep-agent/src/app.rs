@@ -173,6 +173,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
         },
         clock,
         entropy: Arc::new(SystemEntropy),
+        look_every: Duration::from_secs(60),
     };
     executor.resume(held);
     let attached = tokio::spawn(async move { attachment.stay().await });

@@ -50,6 +50,9 @@ pub struct Attachment {
     pub clock: Arc<dyn Clock>,
     /// Spreads agents over time.
     pub entropy: Arc<dyn Entropy>,
+    /// How often to look at the clock for a certificate that is due: a machine that slept does not
+    /// sleep on by the old count. A minute is fine.
+    pub look_every: Duration,
 }
 
 impl Attachment {
@@ -132,10 +135,9 @@ impl Attachment {
         let mut backoff = Backoff::default();
         loop {
             let due = self.connector.credential().renew_at(&*self.entropy);
-            // In short steps: a machine that slept does not sleep on by the old count.
             while self.clock.now() < due {
                 let left = due.since(self.clock.now());
-                tokio::time::sleep(left.min(STEP)).await;
+                tokio::time::sleep(left.min(self.look_every)).await;
             }
             match self.renew().await {
                 Ok(()) => backoff = Backoff::default(),
@@ -236,5 +238,4 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-const STEP: Duration = Duration::from_secs(60);
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);

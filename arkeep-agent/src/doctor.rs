@@ -1,6 +1,8 @@
 //! Whether everything is in place, said in one line for each thing.
 
+use std::fs::DirBuilder;
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -82,8 +84,11 @@ fn state(report: &mut Report, path: &Path) {
 }
 
 async fn restic(report: &mut Report, settings: &Settings) {
-    // A directory of its own: the agent's belongs to the agent that may be running.
-    let scratch = settings.state_dir.join("doctor");
+    // A directory of its own: the agent's belongs to the agent that may be running, or is not there.
+    let scratch = std::env::temp_dir().join(format!("arkeep-doctor-{}", std::process::id()));
+    if let Err(error) = DirBuilder::new().mode(0o700).create(&scratch) {
+        return report.bad("restic", &format!("{}: {error}", scratch.display()));
+    }
     let settings = Settings {
         runtime_dir: Some(scratch.clone()),
         cache_dir: Some(scratch.clone()),

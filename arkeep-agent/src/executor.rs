@@ -200,7 +200,9 @@ impl Inner {
         stop: Stop,
     ) {
         let job = assignment.job;
-        let deadline = self.past_deadline(assignment.deadline, &stopper);
+        // What was interrupted only has to be accounted for, and that has no deadline.
+        let deadline = assignment.deadline.filter(|_| past.is_none());
+        let deadline = self.past_deadline(deadline, &stopper);
         let worked = Box::pin(self.work_in_turn(&assignment, past, stop));
         let (end, done) = tokio::select! {
             worked = worked => match worked {

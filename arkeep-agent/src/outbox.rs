@@ -15,6 +15,9 @@
 //! | `log.<first>.<last>`             | these lines are sent                     |
 //! | `logged.<last>`                  | more lines are counted                   |
 //!
+//! Beside the jobs lies `reserve`, room that is given back when the disk is full: the end of a job
+//! that filled it has to be kept too.
+//!
 //! All of a job goes at once when the server has acknowledged its result and its log. The fence
 //! and the attempt of a report are those of the newest assignment of its job, so that work that
 //! goes on under a new lease is reported under the new lease.
@@ -175,6 +178,7 @@ impl Outbox {
                 held.push(found);
             }
         }
+        shelf.reserve();
         let outbox = Self {
             shelf,
             most_jobs,
@@ -315,6 +319,7 @@ impl Outbox {
                 if entry.logs.is_empty() {
                     self.shelf.discard(job)?;
                     jobs.remove(&job);
+                    self.shelf.reserve();
                 } else {
                     let marker = shelf::bytes(Vec::new());
                     self.shelf.put(job, &Name::Acked.to_string(), &marker)?;
@@ -480,7 +485,16 @@ impl Outbox {
             .filter(|entry| entry.stage <= stage && entry.stage < Stage::Finished)
             .ok_or(OutboxError::Unknown)?;
         let content = shelf::bytes(content.to_owned());
-        self.shelf.put(job, &name.to_string(), &content)?;
+        let name = name.to_string();
+        match self.shelf.put(job, &name, &content) {
+            // The end of a job that filled the disk must not wait until somebody makes room.
+            Err(PutError::Disk(error))
+                if error.kind() == io::ErrorKind::StorageFull && self.shelf.release() =>
+            {
+                self.shelf.put(job, &name, &content)?;
+            }
+            put => put?,
+        }
         entry.stage = stage;
         drop(jobs);
         self.changed.notify_one();

@@ -53,7 +53,10 @@ impl Shelf {
             let name = entry.file_name();
             let name = name.as_encoded_bytes();
             if name.starts_with(TEMPORARY.as_bytes()) || name.starts_with(GONE.as_bytes()) {
-                fs::remove_dir_all(entry.path())?;
+                match entry.file_type()?.is_dir() {
+                    true => fs::remove_dir_all(entry.path())?,
+                    false => fs::remove_file(entry.path())?,
+                }
             }
         }
         Ok(Self {
@@ -135,6 +138,19 @@ impl Shelf {
             .map_err(|_| TakeError::Damaged)
     }
 
+    /// Keeps some room for the day when the disk is full. Without it there is less, that is all.
+    pub(super) fn reserve(&self) {
+        let room = vec![0xa5; RESERVE];
+        if !self.root.join(RESERVED).exists() {
+            let _ = files::put(&self.root, RESERVED, &room);
+        }
+    }
+
+    /// Gives the room back, for what must be written now; false when there was none.
+    pub(super) fn release(&self) -> bool {
+        fs::remove_file(self.root.join(RESERVED)).is_ok()
+    }
+
     /// Removes a file of a job. One that is not there is removed.
     pub(super) fn remove(&self, job: JobId, name: &str) -> io::Result<()> {
         match fs::remove_file(self.directory(job).join(name)) {
@@ -214,6 +230,9 @@ fn binding(job: JobId, name: &str) -> Binding {
 
 const DAMAGED: &str = "damaged";
 const GONE: &str = ".gone-";
+const RESERVED: &str = "reserve";
+// Some ends of jobs, with what their hooks printed.
+const RESERVE: usize = 512 << 10;
 const MOST_DAMAGED: usize = 100;
 // What a vault seals at most, and its header.
 const LONGEST: u64 = (16 << 20) + 64;

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on ends, also in what the tests share"
 )]
 
+mod attachment;
 mod bench;
 mod conversation;
 #[cfg(feature = "failpoints")]

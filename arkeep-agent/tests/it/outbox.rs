@@ -1,9 +1,12 @@
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use arkeep_agent::outbox::{Admission, Stage};
+use arkeep_agent::outbox::{Admission, Outbox, Stage};
 use arkeep_core::Timestamp;
 use arkeep_core::job::{Assignment, Fence, Outcome, ReportBody};
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::bench::{Bench, ScriptedEngine, TestResult, backup};
 
@@ -42,6 +45,7 @@ fn files(bench: &Bench) -> Vec<PathBuf> {
     }
     let mut found = Vec::new();
     walk(bench.home.path().join("outbox"), &mut found);
+    found.retain(|file| !file.ends_with("reserve"));
     found
 }
 
@@ -220,4 +224,48 @@ fn there_is_an_end_to_its_room() -> TestResult {
 
     assert_eq!(bench.outbox.admit(&backup(&["a"]))?, Admission::Full);
     Ok(())
+}
+
+/// G10: the job that filled the disk can still say so.
+#[test]
+fn an_end_is_kept_on_a_full_disk() -> TestResult {
+    let bench = bench()?;
+    let Some(disk) = SmallDisk::at(bench.home.path().join("disk"))? else {
+        return Ok(());
+    };
+    let root = disk.0.join("outbox");
+    let (outbox, _, _) = Outbox::open(&root, Arc::clone(&bench.sealer), 10)?;
+    let assignment = backup(&["a"]);
+    outbox.admit(&assignment)?;
+    outbox.started(assignment.job, NOW)?;
+    let mut filling = fs::File::create(disk.0.join("filling"))?;
+    while filling.write_all(&[1; 4_096]).is_ok() {}
+
+    outbox.finished(assignment.job, NOW, &end())?;
+
+    let (next, _, damage) = Outbox::open(&root, Arc::clone(&bench.sealer), 10)?;
+    assert!(damage.is_empty());
+    assert_eq!(next.report(assignment.job, 2).unwrap().body, end());
+    Ok(())
+}
+
+/// A disk of two megabytes in memory, which only root can make.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn at(path: PathBuf) -> Result<Option<Self>, Box<dyn std::error::Error>> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(None);
+        }
+        fs::create_dir(&path)?;
+        let options = c"size=2m,mode=0700";
+        rustix::mount::mount("none", &path, "tmpfs", MountFlags::empty(), options)?;
+        Ok(Some(Self(path)))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
+    }
 }

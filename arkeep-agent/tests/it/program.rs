@@ -3,4 +3,4 @@
 mod enrolling;
 mod hooks;
 mod running;
-mod server;
+pub(crate) mod server;

@@ -69,6 +69,33 @@ async fn a_snapshot_that_is_there_is_partial() -> TestResult {
     Ok(())
 }
 
+/// G10, S5: that its time is over does not keep its snapshot from being found.
+#[tokio::test]
+async fn a_job_whose_deadline_passed_is_accounted_for() -> TestResult {
+    let bench = Bench::new(ScriptedEngine::default())?;
+    let mut assignment = backup(&["a"]);
+    assignment.deadline = Some(Timestamp::from_unix_millis(1));
+    begun(&bench, &assignment)?;
+    let left = snapshot(vec![format!("job:{}", assignment.job)]);
+    bench
+        .engine
+        .snapshots
+        .lock()
+        .unwrap()
+        .insert("a".to_owned(), vec![left]);
+
+    let (next, held) = bench.restarted()?;
+    next.executor.resume(held);
+
+    let report = next.end_of(assignment.job).await;
+    let end = parts(&report);
+    assert_eq!(
+        (end.outcome, end.code),
+        (Outcome::Partial, Some("interrupted"))
+    );
+    Ok(())
+}
+
 /// G10
 #[tokio::test]
 async fn a_snapshot_that_is_not_there_is_failed() -> TestResult {

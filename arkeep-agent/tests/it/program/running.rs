@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use arkeep_core::job::{Assignment, Outcome, RestoreWork, Work};
@@ -76,15 +77,17 @@ async fn backs_up_and_restores() -> TestResult {
     Ok(())
 }
 
-/// V8
+/// V8: what belongs to a process that is not dumpable belongs to root in /proc.
 #[tokio::test]
 async fn keeps_its_memory_to_itself() -> TestResult {
     let server = Server::start().await?;
     let machine = Machine::of(&server, "").await?;
-    let agent = machine.run()?;
+    let user = machine.give_away()?;
+    let agent = machine.run_as(user)?;
     server.heard.connected().await;
 
     let proc = Path::new("/proc").join(agent.pid().to_string());
+    assert_eq!(fs::metadata(proc.join("environ"))?.uid(), 0);
     let limits = fs::read_to_string(proc.join("limits"))?;
     let core = limits
         .lines()
@@ -96,10 +99,37 @@ async fn keeps_its_memory_to_itself() -> TestResult {
         .take(2)
         .collect();
     assert_eq!(numbers, ["0", "0"]);
-    // A process that is not dumpable has its own files in /proc owned by root, whoever runs it;
-    // as root, what shows is that its core filter cannot be had from it.
-    let status = machine.command(["doctor"]).output().await?;
-    assert!(String::from_utf8_lossy(&status.stdout).contains("in use by an agent"));
+
+    // And the work is done all the same.
+    let assignment = backup_of(&machine);
+    server.heard.assign(&assignment).await;
+    let report = server.heard.end_of(assignment.job).await;
+    assert_eq!(parts(&report).outcome, Outcome::Succeeded, "{report:?}");
+    assert_eq!(agent.end().await?.code(), Some(0));
+    Ok(())
+}
+
+/// V4: neither the log of the agent nor that of a job shows a secret.
+#[tokio::test]
+async fn tells_no_secret() -> TestResult {
+    let server = Server::start().await?;
+    let machine = Machine::of(&server, "log_level = 'trace'\n").await?;
+    let agent = machine.run()?;
+    let assignment = backup_of(&machine);
+
+    server.heard.assign(&assignment).await;
+    server.heard.end_of(assignment.job).await;
+    agent.end().await?;
+
+    let log = machine.log();
+    assert!(log.contains("job accepted"), "{log}");
+    let lines = server.heard.lines.lock().unwrap().join("\n");
+    for told in [log, lines] {
+        assert!(
+            !told.contains("hunter2") && !told.contains("PRIVATE KEY"),
+            "{told}"
+        );
+    }
     Ok(())
 }
 
@@ -282,5 +312,26 @@ async fn the_doctor_says_what_is_wrong_in_one_line_each() -> TestResult {
     for what in ["restic", "server"] {
         assert!(lines.contains(&format!("FAIL {what}: ")), "{lines}");
     }
+    Ok(())
+}
+
+/// The service manager hears when the agent is ready, and that it ends.
+#[tokio::test]
+async fn tells_the_service_manager() -> TestResult {
+    let server = Server::start().await?;
+    let machine = Machine::of(&server, "").await?;
+    let socket = machine.path("notify");
+    let manager = tokio::net::UnixDatagram::bind(&socket)?;
+    let agent = machine.run_with(|command| {
+        command.env("NOTIFY_SOCKET", &socket);
+    })?;
+    let mut message = [0; 64];
+
+    let length = manager.recv(&mut message).await?;
+    assert_eq!(message[..length].trim_ascii(), b"READY=1");
+
+    assert_eq!(agent.end().await?.code(), Some(0));
+    let length = manager.recv(&mut message).await?;
+    assert_eq!(message[..length].trim_ascii(), b"STOPPING=1");
     Ok(())
 }

@@ -37,6 +37,7 @@ pub(crate) struct Server {
     pub(crate) store: Arc<MemoryEnrollments>,
     pub(crate) ca: Arc<LocalCa>,
     pub(crate) address: String,
+    clock: Arc<dyn Clock>,
     serving: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
@@ -125,21 +126,22 @@ impl AgentGateway for Heard {
 
 impl Server {
     pub(crate) async fn start() -> Result<Self, Box<dyn Error>> {
-        Self::start_with(PortConfig::default()).await
+        Self::start_at(Arc::new(SystemClock)).await
     }
 
-    pub(crate) async fn start_with(config: PortConfig) -> Result<Self, Box<dyn Error>> {
-        let (ca, _) = LocalCa::generate(SystemClock.now())?;
+    pub(crate) async fn start_at(clock: Arc<dyn Clock>) -> Result<Self, Box<dyn Error>> {
+        let (ca, _) = LocalCa::generate(clock.now())?;
         let mut server = Self {
             heard: Arc::default(),
             store: Arc::default(),
             ca: Arc::new(ca),
             address: "127.0.0.1:0".to_owned(),
+            clock,
             serving: Mutex::new(None),
         };
         let listener = TcpListener::bind(&server.address).await?;
         server.address = listener.local_addr()?.to_string();
-        server.serve(listener, config).await?;
+        server.serve(listener).await?;
         Ok(server)
     }
 
@@ -154,17 +156,17 @@ impl Server {
 
     pub(crate) async fn come_back(&self) -> Result<(), Box<dyn Error>> {
         let listener = TcpListener::bind(&self.address).await?;
-        self.serve(listener, PortConfig::default()).await
+        self.serve(listener).await
     }
 
-    async fn serve(&self, listener: TcpListener, config: PortConfig) -> Result<(), Box<dyn Error>> {
+    async fn serve(&self, listener: TcpListener) -> Result<(), Box<dyn Error>> {
         let parts = PortParts {
             ca: Arc::<LocalCa>::clone(&self.ca),
             store: Arc::<MemoryEnrollments>::clone(&self.store),
             gateway: Arc::<Heard>::clone(&self.heard),
-            clock: Arc::new(SystemClock),
+            clock: Arc::clone(&self.clock),
         };
-        let port = AgentPort::open(parts, config).await?;
+        let port = AgentPort::open(parts, PortConfig::default()).await?;
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(async move {
             let stopped = async {
@@ -178,7 +180,7 @@ impl Server {
 
     /// A join token for a new agent.
     pub(crate) async fn token(&self) -> Result<String, Box<dyn Error>> {
-        let now = SystemClock.now();
+        let now = self.clock.now();
         let terms = TokenTerms {
             server: self.address.parse()?,
             fingerprint: self.ca.fingerprint(),
@@ -229,18 +231,43 @@ impl Machine {
     }
 
     pub(crate) fn run(&self) -> Result<Agent, Box<dyn Error>> {
-        self.run_with(&[])
+        self.run_with(|_| {})
     }
 
-    pub(crate) fn run_with(&self, variables: &[(&str, &str)]) -> Result<Agent, Box<dyn Error>> {
+    pub(crate) fn run_as(&self, user: u32) -> Result<Agent, Box<dyn Error>> {
+        self.run_with(|command| {
+            if rustix::process::geteuid().as_raw() != user {
+                command.uid(user).gid(user);
+            }
+        })
+    }
+
+    pub(crate) fn run_with(
+        &self,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Agent, Box<dyn Error>> {
         let log = fs::File::create(self.home.join("agent.log"))?;
-        let child = self
-            .command(["run"])
-            .envs(variables.iter().copied())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()?;
+        let mut command = self.command(["run"]);
+        prepare(&mut command);
+        let child = command.stderr(log).kill_on_drop(true).spawn()?;
         Ok(Agent { child })
+    }
+
+    /// Gives everything to a user who is not root, if this is root; answers with who that is.
+    pub(crate) fn give_away(&self) -> std::io::Result<u32> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(rustix::process::geteuid().as_raw());
+        }
+        let mut paths = vec![self.home.clone()];
+        while let Some(path) = paths.pop() {
+            std::os::unix::fs::lchown(&path, Some(NOBODY), Some(NOBODY))?;
+            if path.is_dir() {
+                for entry in fs::read_dir(&path)? {
+                    paths.push(entry?.path());
+                }
+            }
+        }
+        Ok(NOBODY)
     }
 
     /// The program with the options that every command takes.
@@ -255,7 +282,7 @@ impl Machine {
         let mut command = Command::new(env!("CARGO_BIN_EXE_arkeep-agent"));
         command
             .args(arguments)
-            .args(["--log-level", "info", "--state-dir"])
+            .arg("--state-dir")
             .arg(self.state())
             .arg("--config")
             .arg(self.home.join("agent.toml"))
@@ -297,7 +324,7 @@ impl Agent {
         Ok(self.child.kill().await?)
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = self
             .child
             .id()
@@ -305,6 +332,8 @@ impl Agent {
         kill_process(pid.unwrap(), signal).unwrap();
     }
 }
+
+const NOBODY: u32 = 65_534;
 
 pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

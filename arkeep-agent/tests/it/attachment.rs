@@ -1,0 +1,175 @@
+//! Staying connected over mutual TLS, with a clock that is moved.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arkeep_agent::attachment::{Attachment, Facts, KeptTrust};
+use arkeep_agent::conversation::Conversation;
+use arkeep_agent::identity::IdentityDir;
+use arkeep_core::testing::ManualClock;
+use arkeep_core::{Clock, Entropy, Timestamp};
+use arkeep_transport::client::{Connector, ConnectorParts, enroll};
+use arkeep_transport::enrollment::EnrollmentStore;
+use tokio::task::JoinHandle;
+
+use crate::bench::{Bench, ScriptedEngine, TestResult, backup, eventually, parts};
+use crate::program::server::Server;
+
+/// Draws the shortest pause each time.
+#[derive(Debug)]
+struct Impatient;
+
+impl Entropy for Impatient {
+    fn fill(&self, out: &mut [u8]) {
+        out.fill(0);
+    }
+}
+
+struct Attached {
+    bench: Bench,
+    server: Server,
+    clock: Arc<ManualClock>,
+    connector: Arc<Connector>,
+    identity: IdentityDir,
+    attachment: Attachment,
+    staying: JoinHandle<()>,
+}
+
+impl Attached {
+    async fn new(engine: ScriptedEngine) -> Result<Self, Box<dyn Error>> {
+        let bench = Bench::new(engine)?;
+        let clock = Arc::new(ManualClock::at(Timestamp::from_unix_seconds(1_795_435_200)));
+        let told: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+        let server = Server::start_at(Arc::clone(&told)).await?;
+        let enrolled = enroll(&server.token().await?.parse()?, &told).await?;
+        let identity = IdentityDir::new(bench.home.path().join("identity"));
+        identity.save(&enrolled)?;
+        let connector = Arc::new(Connector::new(ConnectorParts {
+            server: enrolled.server,
+            credential: enrolled.credential,
+            trust: enrolled.trust,
+            clock: Arc::clone(&told),
+        })?);
+        let attachment = Attachment {
+            connector: Arc::clone(&connector),
+            identity: identity.clone(),
+            conversation: Conversation {
+                outbox: Arc::clone(&bench.outbox),
+                executor: bench.executor.clone(),
+                engine: Arc::<ScriptedEngine>::clone(&bench.engine),
+                trust: Arc::new(KeptTrust {
+                    connector: Arc::clone(&connector),
+                    identity: identity.clone(),
+                }),
+            },
+            facts: Facts {
+                hostname: "here".to_owned(),
+                os: "Linux".to_owned(),
+                hook_policy: "off".to_owned(),
+                sandbox: "complete".to_owned(),
+            },
+            clock: told,
+            entropy: Arc::new(Impatient),
+            look_every: Duration::from_millis(5),
+        };
+        let staying = Self::stay(&attachment);
+        Ok(Self {
+            bench,
+            server,
+            clock,
+            connector,
+            identity,
+            attachment,
+            staying,
+        })
+    }
+
+    fn stay(attachment: &Attachment) -> JoinHandle<()> {
+        let attachment = attachment.clone();
+        tokio::spawn(async move { attachment.stay().await })
+    }
+
+    fn sessions(&self) -> usize {
+        self.server.heard.hellos.lock().unwrap().len()
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// T6: the stream that is open goes on, and so does the job.
+#[tokio::test]
+async fn a_certificate_is_renewed_at_two_thirds_of_its_life() -> TestResult {
+    let attached = Attached::new(ScriptedEngine::gated()).await?;
+    let first = attached.connector.credential().serial();
+    let assignment = backup(&["a"]);
+    attached.server.heard.assign(&assignment).await;
+    attached.bench.engine.has_called("backup a").await;
+
+    attached.clock.advance(DAY * 4);
+    attached.server.heard.assign(&backup(&["b"])).await;
+    attached.bench.engine.has_called("backup b").await;
+    assert_eq!(attached.connector.credential().serial(), first);
+    attached.clock.advance(DAY * 3 / 2);
+    eventually(|| attached.connector.credential().serial() != first).await;
+
+    let kept = attached.identity.load()?.credential.serial();
+    assert_eq!(kept, attached.connector.credential().serial());
+    attached.bench.engine.gate.add_permits(5);
+    let report = attached.server.heard.end_of(assignment.job).await;
+    assert_eq!(parts(&report).code, None);
+    assert_eq!(attached.sessions(), 1);
+    Ok(())
+}
+
+/// T6: a machine that slept for too long waits for an administrator, and works on.
+#[tokio::test]
+async fn an_expired_certificate_waits_for_approval() -> TestResult {
+    let attached = Attached::new(ScriptedEngine::gated()).await?;
+    attached.server.heard.connected().await;
+    let agent = attached.connector.agent();
+    let assignment = backup(&["a"]);
+    attached.server.heard.assign(&assignment).await;
+    attached.bench.engine.has_called("backup a").await;
+
+    // Asleep: nothing is renewed.
+    attached.staying.abort();
+    attached.clock.advance(DAY * 30);
+    let staying = Attached::stay(&attached.attachment);
+    attached.bench.engine.gate.add_permits(1);
+    attached.bench.end_of(assignment.job).await;
+    assert_eq!(attached.sessions(), 1);
+    assert!(!staying.is_finished(), "it waits");
+
+    // It has asked, which is what there is to approve.
+    let now = attached.clock.now();
+    while !attached.server.store.approve(agent, now).await? {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    eventually(|| attached.sessions() == 2).await;
+    let report = attached.server.heard.end_of(assignment.job).await;
+    assert_eq!(parts(&report).code, None);
+    Ok(())
+}
+
+/// T8: an agent comes back by itself, and says what was not heard.
+#[tokio::test]
+async fn a_server_that_was_away_is_found_again() -> TestResult {
+    let attached = Attached::new(ScriptedEngine::gated()).await?;
+    let assignment = backup(&["a"]);
+    attached.server.heard.assign(&assignment).await;
+    attached.bench.engine.has_called("backup a").await;
+
+    attached.server.go_away().await;
+    attached.bench.engine.gate.add_permits(1);
+    attached.bench.end_of(assignment.job).await;
+    attached.server.come_back().await?;
+
+    let report = attached.server.heard.end_of(assignment.job).await;
+    assert_eq!(parts(&report).code, None);
+    eventually(|| attached.bench.outbox.lease(assignment.job).is_none()).await;
+    let held = attached.server.heard.hellos.lock().unwrap()[1].held.clone();
+    assert_eq!(held, [(&assignment).into()]);
+    Ok(())
+}
