@@ -80,6 +80,20 @@ fn a_success_elsewhere_forgives_no_failure() -> Result<(), Throttled> {
 
 /// A9
 #[test]
+fn a_success_makes_nobody_wait() -> Result<(), Throttled> {
+    let guard = LoginGuard::default();
+    let (one, other) = (address("198.51.100.7"), address("198.51.100.8"));
+    exhaust(&guard, ADA, one, noon());
+    let later = noon().plus(seconds(10));
+
+    guard.admit(ADA, one, later)?.succeeded();
+
+    guard.admit(ADA, other, later)?.succeeded();
+    Ok(())
+}
+
+/// A9
+#[test]
 fn nobody_locks_an_account_out_of_an_address_it_is_known_at() -> Result<(), Throttled> {
     let guard = LoginGuard::default();
     let home = address("198.51.100.7");

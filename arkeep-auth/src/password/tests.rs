@@ -95,6 +95,30 @@ async fn a_weaker_hash_is_outdated() -> TestResult {
 }
 
 /// A7
+#[test]
+fn memory_passes_and_length_each_make_a_hash_outdated() {
+    const SALT: &str = "c2FsdHNhbHRzYWx0c2FsdA";
+    let long = "aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g";
+    let short = "aGFzaGhhc2hoYXNoaGFzaA";
+    let cost = HashCost::new(19_456, 2).ok();
+
+    for (params, output, outdated) in [
+        ("m=19456,t=2,p=1", long, false),
+        ("m=65536,t=4,p=2", long, false),
+        ("m=19455,t=2,p=1", long, true),
+        ("m=65536,t=1,p=1", long, true),
+        ("m=19456,t=2,p=1", short, true),
+    ] {
+        let stored = format!("$argon2id$v=19${params}${SALT}${output}");
+        let parsed = parse(&PasswordHash::from_stored(stored.as_str()));
+
+        let judged = cost.zip(parsed).map(|(cost, stored)| cost.exceeds(&stored));
+
+        assert_eq!(judged, Some(outdated), "{stored}");
+    }
+}
+
+/// A7
 #[tokio::test]
 async fn a_stored_hash_above_the_ceiling_is_refused_before_it_is_computed() -> TestResult {
     let passwords = passwords(HashCost::for_testing())?;

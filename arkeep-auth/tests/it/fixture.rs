@@ -9,7 +9,7 @@ use arkeep_auth::testing::MemoryStore;
 use arkeep_auth::token::{AccessToken, AccessTokens, KeySet, SigningKey, TokenConfig};
 use arkeep_auth::{
     AuthError, Authenticator, LoginGuard, Passwords, Principal, RevocationCache, Role,
-    SecondFactors, Sessions,
+    SecondFactors, Sessions, UserStore,
 };
 use arkeep_core::{SecretString, SystemEntropy, Timestamp, UserId};
 
@@ -52,27 +52,30 @@ impl House {
     ) -> Result<Self, Box<dyn Error>> {
         let cache = Arc::new(RevocationCache::load(Arc::clone(&store) as _).await?);
         let pool = HashPool::start(2, 16)?;
-        let entropy = Arc::new(SystemEntropy);
-        let passwords = Passwords::new(cost, pool, entropy.clone());
-        let sessions = Sessions::new(SessionParts {
-            users: Arc::clone(&store) as _,
-            sessions: Arc::clone(&store) as _,
-            revocations: Arc::clone(&cache) as _,
-            issuer: Arc::clone(&tokens) as _,
-            passwords: passwords.clone(),
-            entropy,
-            lifetimes: Lifetimes::default(),
-        });
+        let passwords = Passwords::new(cost, pool, Arc::new(SystemEntropy));
         let gate = Authenticator::new(Arc::clone(&tokens) as _, Arc::clone(&cache) as _);
+        let users: Arc<dyn UserStore> = Arc::clone(&store) as _;
         Ok(Self {
+            sessions: sessions(users, &store, &cache, &tokens, &passwords),
             store,
             cache,
-            sessions,
             gate,
             passwords,
             tokens,
             client: Client::default(),
         })
+    }
+
+    /// The same, with users that somebody else looks up.
+    pub(crate) fn with_users(mut self, users: Arc<dyn UserStore>) -> Self {
+        self.sessions = sessions(
+            users,
+            &self.store,
+            &self.cache,
+            &self.tokens,
+            &self.passwords,
+        );
+        self
     }
 
     /// The same, with a guard at the door.
@@ -126,6 +129,24 @@ impl House {
     pub(crate) async fn who(&self, token: &AccessToken) -> Result<Principal, AuthError> {
         self.gate.authenticate(token.expose(), noon()).await
     }
+}
+
+fn sessions(
+    users: Arc<dyn UserStore>,
+    store: &Arc<MemoryStore>,
+    cache: &Arc<RevocationCache>,
+    tokens: &Arc<AccessTokens>,
+    passwords: &Passwords,
+) -> Sessions {
+    Sessions::new(SessionParts {
+        users,
+        sessions: Arc::clone(store) as _,
+        revocations: Arc::clone(cache) as _,
+        issuer: Arc::clone(tokens) as _,
+        passwords: passwords.clone(),
+        entropy: Arc::new(SystemEntropy),
+        lifetimes: Lifetimes::default(),
+    })
 }
 
 pub(crate) fn tokens() -> AccessTokens {

@@ -76,10 +76,13 @@ async fn a_code_is_asked_of_nobody_who_has_not_shown_the_password() -> TestResul
         .log_in_with("ada@example.com", "the wrong horse")
         .await;
 
-    assert!(
-        matches!(wrong, Err(LoginError::Refused)),
-        "no word of a second factor"
-    );
+    house.store.set_enabled(ada, false, noon());
+    let disabled = house.log_in("ada@example.com").await;
+
+    for refused in [wrong, disabled] {
+        let told = matches!(refused, Err(LoginError::Refused));
+        assert!(told, "no word of a second factor: {refused:?}");
+    }
     Ok(())
 }
 

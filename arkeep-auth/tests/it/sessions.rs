@@ -2,8 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arkeep_auth::session::{ChangePasswordError, LogOut, LoginError, RefreshError};
-use arkeep_auth::{AuthError, Role};
-use arkeep_core::SecretString;
+use arkeep_auth::testing::MemoryStore;
+use arkeep_auth::user::{Credentials, PasswordChange};
+use arkeep_auth::{AuthError, Epoch, PasswordHash, Role, SessionStore as _, UserStore};
+use arkeep_core::{SecretString, StoreError, UserId};
+use async_trait::async_trait;
 
 use crate::fixture::{House, PASSWORD, TestResult, noon};
 
@@ -402,5 +405,147 @@ async fn a_step_up_makes_the_session_fresh_and_keeps_its_cookie() -> TestResult 
             .await?
             .is_fresh(five_minutes, later)
     );
+    Ok(())
+}
+
+/// A5
+#[tokio::test]
+async fn what_is_known_to_be_dead_is_refused_also_while_the_store_is_away() -> TestResult {
+    let house = House::build().await?;
+    let ada = house.add("ada@example.com", Role::Viewer).await?;
+    let one = house.log_in("ada@example.com").await?;
+    house.sessions.log_out_everywhere(ada, noon()).await?;
+    let two = house.log_in("ada@example.com").await?;
+    let shown = LogOut {
+        refresh: Some(&two.refresh),
+        principal: None,
+    };
+    house.sessions.log_out(&shown, noon()).await?;
+
+    house.store.set_broken(true);
+
+    for dead in [&one, &two] {
+        assert!(matches!(
+            house.who(&dead.access).await,
+            Err(AuthError::Revoked)
+        ));
+    }
+    Ok(())
+}
+
+/// A3
+#[tokio::test]
+async fn the_last_access_token_of_a_forgotten_session_can_be_logged_out() -> TestResult {
+    let house = House::build().await?;
+    house.add("ada@example.com", Role::Viewer).await?;
+    let mut pair = house.log_in("ada@example.com").await?;
+    let end = pair.session.ends_at;
+    for days in [6, 12, 18, 24, 29] {
+        let now = noon().plus(Duration::from_secs(days * 86_400));
+        pair = house
+            .sessions
+            .refresh(&pair.refresh, &house.client, now)
+            .await?;
+    }
+    let last = end.minus(Duration::from_secs(60));
+    let pair = house
+        .sessions
+        .refresh(&pair.refresh, &house.client, last)
+        .await?;
+    house.sessions.prune(end).await?;
+    let caller = house.gate.authenticate(pair.access.expose(), end).await?;
+
+    let shown = LogOut {
+        refresh: None,
+        principal: Some(&caller),
+    };
+    house.sessions.log_out(&shown, end).await?;
+
+    let after = house.gate.authenticate(pair.access.expose(), end).await;
+    assert!(matches!(after, Err(AuthError::Revoked)));
+    Ok(())
+}
+
+/// Users to whom something happens just after they were looked up.
+#[derive(Debug)]
+struct Interrupted {
+    store: Arc<MemoryStore>,
+    password: Option<PasswordHash>,
+}
+
+#[async_trait]
+impl UserStore for Interrupted {
+    async fn find_by_email(&self, email: &str) -> Result<Option<Credentials>, StoreError> {
+        let found = self.store.find_by_email(email).await?;
+        if let Some(user) = &found {
+            match &self.password {
+                None => {
+                    self.store.end_all(user.user, noon()).await?;
+                }
+                Some(new) => {
+                    let change = PasswordChange {
+                        user: user.user,
+                        new: new.clone(),
+                        epoch: user.epoch,
+                        keep: None,
+                        now: noon(),
+                    };
+                    self.store.change_password(&change).await?;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn find(&self, user: UserId) -> Result<Option<Credentials>, StoreError> {
+        self.store.find(user).await
+    }
+
+    async fn rehash(
+        &self,
+        user: UserId,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<bool, StoreError> {
+        self.store.rehash(user, old, new).await
+    }
+
+    async fn change_password(&self, change: &PasswordChange) -> Result<Option<Epoch>, StoreError> {
+        self.store.change_password(change).await
+    }
+}
+
+/// A4
+#[tokio::test]
+async fn a_login_goes_on_when_everything_was_taken_back_while_it_was_checked() -> TestResult {
+    let house = House::build().await?;
+    house.add("ada@example.com", Role::Viewer).await?;
+    let users = Interrupted {
+        store: Arc::clone(&house.store),
+        password: None,
+    };
+    let house = house.with_users(Arc::new(users));
+
+    let pair = house.log_in("ada@example.com").await?;
+
+    assert!(house.who(&pair.access).await.is_ok());
+    Ok(())
+}
+
+/// A4
+#[tokio::test]
+async fn a_password_that_is_changed_while_it_is_checked_opens_nothing() -> TestResult {
+    let house = House::build().await?;
+    house.add("ada@example.com", Role::Viewer).await?;
+    let new = SecretString::from("another horse");
+    let users = Interrupted {
+        store: Arc::clone(&house.store),
+        password: Some(house.passwords.hash(&new).await?),
+    };
+    let house = house.with_users(Arc::new(users));
+
+    let refused = house.log_in("ada@example.com").await;
+
+    assert!(matches!(refused, Err(LoginError::Refused)), "{refused:?}");
     Ok(())
 }
