@@ -57,8 +57,7 @@ impl Binding {
             self.column.as_bytes(),
             &self.record,
         ];
-        let length = parts.iter().map(|part| LENGTH + part.len()).sum::<usize>() + header.len();
-        let mut data = Vec::with_capacity(length);
+        let mut data = Vec::with_capacity(USUAL);
         for part in parts {
             data.extend_from_slice(&(part.len() as u64).to_be_bytes());
             data.extend_from_slice(part);
@@ -68,7 +67,8 @@ impl Binding {
     }
 }
 
-const LENGTH: usize = size_of::<u64>();
+/// Room for the names of a schema and a UUID.
+const USUAL: usize = 128;
 
 #[cfg(test)]
 mod tests {

@@ -190,3 +190,15 @@ fn directory(path: &Path) -> &Path {
         _ => Path::new("."),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_lies_in_the_current_directory() {
+        assert_eq!(directory(Path::new("vault.ring")), Path::new("."));
+        assert_eq!(directory(Path::new("data/vault.ring")), Path::new("data"));
+        assert_eq!(directory(Path::new("/vault.ring")), Path::new("/"));
+    }
+}

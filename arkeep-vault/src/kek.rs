@@ -198,7 +198,7 @@ impl KeyEncryptionKey {
     }
 
     fn from_array(key: &[u8; KEY_LEN]) -> Self {
-        let key = Box::new(XaesKey::new(key));
+        let key = XaesKey::new(key);
         let origin = None;
         Self {
             inner: Inner::Key { key, origin },

@@ -11,6 +11,7 @@ mod ring;
 mod sealed;
 mod sealer;
 mod secret;
+mod stack;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod vault;

@@ -103,6 +103,7 @@ mod tests {
             self.fetched.push(bytes.len());
             for chunk in bytes.chunks_mut(24) {
                 self.next += 1;
+                chunk.fill(0xff);
                 chunk[16..].copy_from_slice(&self.next.to_be_bytes());
             }
             Ok(())
@@ -133,6 +134,20 @@ mod tests {
 
         for moment in 0..33 {
             supply.take(micros(moment), |bytes| kernel.fill(bytes))?;
+        }
+
+        assert_eq!(kernel.fetched, [24, 384, 384]);
+        Ok(())
+    }
+
+    /// V1
+    #[test]
+    fn what_is_fetched_is_used_once_and_wholly() -> Result<(), Infallible> {
+        let (mut supply, mut kernel) = (Supply::default(), Kernel::default());
+        let mut seen = HashSet::new();
+
+        for _ in 0..1 + 2 * BATCH {
+            assert!(seen.insert(supply.take(micros(7), |bytes| kernel.fill(bytes))?));
         }
 
         assert_eq!(kernel.fetched, [24, 384, 384]);

@@ -41,7 +41,7 @@ pub trait KeyProvider: fmt::Debug + Send + Sync {
 /// It cannot be taken apart again: what it holds is the schedule of the key, wiped when dropped.
 pub struct DataKey {
     id: KeyId,
-    cipher: XaesKey,
+    cipher: Box<XaesKey>,
 }
 
 impl DataKey {

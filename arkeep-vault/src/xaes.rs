@@ -14,6 +14,8 @@ use aes_gcm::aead::AeadInOut;
 use secrecy::SecretSlice;
 use secrecy::zeroize::Zeroizing;
 
+use crate::stack;
+
 /// A 256-bit key: its AES schedule and its CMAC subkey.
 pub(crate) struct XaesKey {
     cipher: Aes256Enc,
@@ -33,7 +35,13 @@ type MessageCipher = AesGcm<Aes256Enc, U12>;
 pub(crate) struct Refused;
 
 impl XaesKey {
-    pub(crate) fn new(key: &[u8; KEY_LEN]) -> Self {
+    /// Boxed, because the schedule begins with the key itself, and a value that is moved leaves a
+    /// copy on the stack.
+    pub(crate) fn new(key: &[u8; KEY_LEN]) -> Box<Self> {
+        stack::leaving_nothing(|| Box::new(Self::schedule(key)))
+    }
+
+    fn schedule(key: &[u8; KEY_LEN]) -> Self {
         let cipher = Aes256Enc::new(key.into());
         let mut zero = Zeroizing::new([0; BLOCK]);
         cipher.encrypt_block((&mut *zero).into());
@@ -49,10 +57,12 @@ impl XaesKey {
         buffer: &mut [u8],
     ) -> Result<[u8; TAG_LEN], Refused> {
         let [context, rest] = nonce;
-        self.derive(context)
-            .encrypt_inout_detached(rest.into(), aad, buffer.into())
-            .map(Into::into)
-            .map_err(|_| Refused)
+        stack::leaving_nothing(|| {
+            self.derive(context)
+                .encrypt_inout_detached(rest.into(), aad, buffer.into())
+                .map(Into::into)
+                .map_err(|_| Refused)
+        })
     }
 
     /// Decrypts `buffer` where it lies if the tag is right, else leaves it as it was.
@@ -64,9 +74,11 @@ impl XaesKey {
         tag: &[u8; TAG_LEN],
     ) -> Result<(), Refused> {
         let [context, rest] = nonce;
-        self.derive(context)
-            .decrypt_inout_detached(rest.into(), aad, buffer.into(), tag.into())
-            .map_err(|_| Refused)
+        stack::leaving_nothing(|| {
+            self.derive(context)
+                .decrypt_inout_detached(rest.into(), aad, buffer.into(), tag.into())
+                .map_err(|_| Refused)
+        })
     }
 
     /// `nonce ‖ ciphertext ‖ tag`, under a random nonce.

@@ -36,7 +36,7 @@ impl Origin {
 
     /// Reads the key and remembers where it came from.
     pub(super) fn read(self) -> Result<KeyEncryptionKey, KeyFileError> {
-        let key = Box::new(self.read_key()?);
+        let key = self.read_key()?;
         let origin = Some(self);
         Ok(KeyEncryptionKey {
             inner: Inner::Key { key, origin },
@@ -44,7 +44,7 @@ impl Origin {
     }
 
     /// Reads the key once more, for one attempt. The reason of a failure is of no interest then.
-    pub(super) fn read_again(&self) -> Result<XaesKey, Refused> {
+    pub(super) fn read_again(&self) -> Result<Box<XaesKey>, Refused> {
         self.read_key().map_err(|_| Refused)
     }
 
@@ -62,7 +62,7 @@ impl Origin {
         })
     }
 
-    fn read_key(&self) -> Result<XaesKey, KeyFileError> {
+    fn read_key(&self) -> Result<Box<XaesKey>, KeyFileError> {
         let path = self.path.clone();
         let content = match files::read(&path, LONGEST_FILE) {
             Ok(content) => content,

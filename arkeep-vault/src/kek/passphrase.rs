@@ -98,7 +98,7 @@ impl Passphrase {
             .map_err(|Refused| UnwrapError::Rejected)
     }
 
-    fn derive(&self, head: &Head) -> Option<XaesKey> {
+    fn derive(&self, head: &Head) -> Option<Box<XaesKey>> {
         let mut key = Zeroizing::new([0; KEY_LEN]);
         Argon2::new(Algorithm::Argon2id, Version::V0x13, head.cost.params()?)
             .hash_password_into(self.text.expose_secret().as_bytes(), &head.salt, &mut *key)

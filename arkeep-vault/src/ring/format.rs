@@ -194,7 +194,7 @@ impl Slot {
 /// The key that encrypts the ring. Random, and never the same after a rekey.
 pub(super) struct RingKey {
     bytes: SecretSlice<u8>,
-    cipher: XaesKey,
+    cipher: Box<XaesKey>,
 }
 
 impl RingKey {
