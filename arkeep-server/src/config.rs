@@ -98,7 +98,7 @@ pub struct DataArgs {
     )]
     pub data_dir: PathBuf,
 
-    /// `sqlite://<path>` or `postgres://…` [default: sqlite://<data-dir>/arkeep.db]
+    /// `sqlite://` and a path [default: arkeep.db in --data-dir]
     #[arg(
         long,
         env = "ARKEEP_DATABASE_URL",
@@ -107,7 +107,8 @@ pub struct DataArgs {
     )]
     pub database_url: Option<String>,
 
-    /// The file with the 32 bytes that unwrap the key ring [default: <data-dir>/vault.key]
+    /// The file with the 32 bytes that unwrap the key ring [default:
+    /// vault.key in --data-dir]
     #[arg(
         long,
         env = "ARKEEP_VAULT_KEY_FILE",

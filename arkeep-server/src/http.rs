@@ -1,8 +1,8 @@
 //! The HTTP API.
 //!
-//! A request passes three layers: [`envelope`] gives it an id, a limit of time and the headers of
-//! its answer; [`access`] asks who calls and whether they may; a handler of [`routes`] does what
-//! was asked. Errors become answers in [`status`], and nowhere else.
+//! A request passes three layers: `envelope` gives it an id, a limit of time and the headers of
+//! its answer; [`access`] asks who calls and whether they may; a handler of `routes` does what
+//! was asked. Errors become answers in `status`, and nowhere else.
 
 pub mod access;
 pub(crate) mod address;

@@ -1,4 +1,8 @@
-//! The reference server: SQL stores, dispatch and the HTTP API.
+#![cfg_attr(feature = "server", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "server"),
+    doc = "The stores of Arkeep's server and their ports."
+)]
 
 #[cfg(feature = "server")]
 pub mod app;

@@ -1,6 +1,6 @@
 //! Who may do what: the one table, and the guard that reads it.
 //!
-//! A route enters the router only together with what it takes to use it ([`Routes::on`]), so there
+//! A route enters the router only together with what it takes to use it (`Routes::on`), so there
 //! is no route without a rule and no rule without a route. The guard runs before the handler and
 //! before the body is read.
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 /// A refusal or a failure: what the caller is told, and what only the log is told.
 ///
 /// Handlers return it as their error. It becomes a document where the answer leaves the server, in
-/// [`envelope`](super::envelope), which knows the request's id.
+/// `envelope`, which knows the request's id.
 #[derive(Debug, Clone)]
 pub struct Problem {
     code: Code,
@@ -194,7 +194,7 @@ impl Problem {
     }
 }
 
-/// Carries the problem to [`envelope`](super::envelope), which writes the document.
+/// Carries the problem to `envelope`, which writes the document.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.code.status().into_response();
