@@ -275,7 +275,9 @@ async fn a_bucket_holds_a_repository() -> Outcome {
 async fn what_rclone_reaches_holds_a_repository() -> Outcome {
     for bench in benches()? {
         let server = rclone_serve("webdav", &bench.path("served"), &[]).await?;
-        lay_out(&bench.path("served/below/a policy"))?;
+        // The remote's path tells this rclone from every other on the machine.
+        let below = format!("below-{}", server.port);
+        lay_out(&bench.path("served").join(&below).join("a policy"))?;
         let obscured = tool("rclone").args(["obscure", SERVER_PASSWORD]).output()?;
         let config = format!(
             "type = webdav\nurl = http://127.0.0.1:{}\nvendor = other\nuser = {USER}\npass = {}",
@@ -285,7 +287,7 @@ async fn what_rclone_reaches_holds_a_repository() -> Outcome {
         let there = repository(
             Location::Rclone(RcloneLocation {
                 remote: "nas".to_owned(),
-                path: "below".to_owned(),
+                path: below.clone(),
             }),
             Some(Credentials::Rclone(RcloneCredentials {
                 config: SecretString::from(config),
@@ -294,7 +296,7 @@ async fn what_rclone_reaches_holds_a_repository() -> Outcome {
         let watch = Watch::default();
 
         prove(&bench, &there, &watch).await?;
-        stop_midway(&bench, &there).await?;
+        stop_midway(&bench, &there, &format!("nas:{below}/")).await?;
 
         assert!(!watch.log().contains(SERVER_PASSWORD), "{}", watch.log());
     }
@@ -302,13 +304,11 @@ async fn what_rclone_reaches_holds_a_repository() -> Outcome {
 }
 
 /// Stops a backup through rclone in both ways, and looks for what is left of it.
-async fn stop_midway(bench: &Bench, there: &Repository) -> Outcome {
+async fn stop_midway(bench: &Bench, there: &Repository, remote: &str) -> Outcome {
     let source = bench.tree("large", &[])?;
     fs::write(bench.path("large/a"), noise(4 << 20))?;
     let mut request = backup_of(&[&source]);
     request.limits.upload_kib = Some(512);
-    // The remote's name and path are all that tells our rclone from others.
-    let remote = "serve restic --stdio";
     let watch = Watch::default();
     let cancel = async {
         watch.moved().await;
