@@ -30,9 +30,9 @@ pub use memory::MemoryEnrollments;
 
 /// Remembers offers, certificates, and who was sent away.
 ///
-/// Implement this to keep enrolments somewhere of your own. [`MemoryEnrollments`] keeps them in this
-/// process; `arkeep-server`'s stores keep them in SQLite or PostgreSQL. The conformance suite in
-/// [`testing::enrollment`](crate::testing::enrollment) holds for all of them.
+/// Implement this to keep enrolments somewhere of your own. `MemoryEnrollments` (feature `testing`)
+/// keeps them in this process; `arkeep-server`'s stores keep them in SQLite or PostgreSQL. The
+/// conformance suite in `testing::enrollment` holds for all of them.
 ///
 /// # Security
 ///
