@@ -8,6 +8,7 @@ mod health;
 mod input;
 mod process;
 mod resources;
+mod restore;
 mod secrets;
 mod setup;
 
