@@ -358,6 +358,21 @@ mod tests {
     }
 
     #[test]
+    fn the_file_in_the_readme_is_accepted() -> Result<(), Box<dyn Error>> {
+        let readme = include_str!("../README.md");
+        let (_, rest) = readme.split_once("```toml\n").ok_or("a block")?;
+        let (toml, _) = rest.split_once("```").ok_or("its end")?;
+
+        let settings = resolve(toml, &[])?;
+
+        assert_eq!(
+            settings.restic.as_deref(),
+            Some(Path::new("/usr/bin/restic"))
+        );
+        Ok(())
+    }
+
+    #[test]
     fn a_refusal_names_the_file_and_the_key() {
         for (text, key) in [
             ("[hooks]\npolcy = 'off'", "polcy"),

@@ -12,6 +12,7 @@
 //! | ended                                 | reported                                        |
 
 mod backup;
+mod end;
 mod hooks;
 mod outcome;
 mod progress;
@@ -25,13 +26,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arkeep_core::engine::BackupEngine;
-use arkeep_core::job::{Assignment, JobError, JobState, LogLevel, Outcome, ReportBody, Work};
+use arkeep_core::job::{Assignment, LogLevel, ReportBody, Work};
 use arkeep_core::{Clock, JobId, Timestamp};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::failpoint;
 use crate::guard::{DeniedSources, RestoreTargets};
 use crate::outbox::{Held, JobLog, Outbox, OutboxError, SoFar, Stage};
+use end::End;
 use repositories::Repositories;
 use run::Run;
 use stop::{Stop, Stopper};
@@ -400,81 +402,6 @@ async fn spool(outbox: Arc<Outbox>, job: JobId, log: Arc<JobLog>) {
             log.put_back(lines);
             tokio::time::sleep(LONGEST_PAUSE).await;
         }
-    }
-}
-
-/// How a job ended, apart from its parts.
-#[derive(Debug, Clone)]
-struct End {
-    outcome: Outcome,
-    error: Option<JobError>,
-}
-
-impl End {
-    /// The end that follows from the parts, unless something stood in the way of beginning.
-    fn of(run: &Run<'_>, asked: usize, proof: Proof, obstacle: Option<JobError>) -> Self {
-        let (results, hooks) = (&run.done.results, &run.done.hooks);
-        let reason = run.stop.reason();
-        if let Some(obstacle) = obstacle {
-            return Self {
-                outcome: Outcome::Failed,
-                error: Some(obstacle),
-            };
-        }
-        match (outcome(asked, results, hooks, proof), reason) {
-            (Outcome::Succeeded, _) => Self {
-                outcome: Outcome::Succeeded,
-                error: None,
-            },
-            (Outcome::Cancelled, reason) => Self::stopped(reason.unwrap_or(StopReason::Cancelled)),
-            (outcome, _) => Self {
-                outcome,
-                error: error(results, hooks).or_else(|| Self::nothing().error),
-            },
-        }
-    }
-
-    fn stopped(reason: StopReason) -> Self {
-        Self {
-            outcome: match reason {
-                StopReason::Deadline => Outcome::Failed,
-                StopReason::Cancelled | StopReason::Shutdown => Outcome::Cancelled,
-            },
-            error: Some(reason.error()),
-        }
-    }
-
-    fn failed(code: &str, detail: &str) -> Self {
-        Self {
-            outcome: Outcome::Failed,
-            error: Some(JobError {
-                code: code.to_owned(),
-                detail: detail.to_owned(),
-            }),
-        }
-    }
-
-    fn nothing() -> Self {
-        Self::failed("nothing_done", "the job has no destination")
-    }
-
-    fn lost() -> Self {
-        Self::failed(
-            "record_damaged",
-            "the agent's record of the job was damaged, and what came of it is not known; run it \
-             again",
-        )
-    }
-
-    fn fault() -> Self {
-        Self::failed(
-            "agent_fault",
-            "the agent failed while it worked on the job; its own log says where",
-        )
-    }
-
-    fn state(&self) -> &'static str {
-        JobState::from(self.outcome).as_str()
     }
 }
 

@@ -4,7 +4,7 @@ use arkeep_core::job::{
 };
 use arkeep_core::policy::{HookPhase, Source};
 
-use super::End;
+use super::end::End;
 use super::hooks::{self, Judged};
 use super::outcome::Proof;
 use super::run::{Mending, Run, job_error};

@@ -6,7 +6,7 @@ use arkeep_core::job::{
     VerifyWork,
 };
 
-use super::End;
+use super::end::End;
 use super::outcome::Proof;
 use super::run::{Mending, Run};
 

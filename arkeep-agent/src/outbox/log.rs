@@ -9,9 +9,9 @@ use super::record::MOST_LINES;
 
 /// The lines of one running job, on their way to the outbox.
 ///
-/// A job may print without end. The first [`HEAD`] bytes are numbered and kept as they come; of
-/// what follows, the last [`TAIL`] bytes are kept in memory until the job ends, and one line says
-/// how many are missing between.
+/// A job may print without end. The first 4 MiB are numbered and kept as they come; of what
+/// follows, the last 256 KiB stay in memory until the job ends, and one line says how many lines
+/// are missing between.
 #[derive(Debug)]
 pub struct JobLog {
     lines: Mutex<Lines>,
