@@ -1,7 +1,9 @@
 //! Where the server keeps what it must not forget.
 //!
 //! Every table has a port here: a small trait that speaks in records of this crate and says what
-//! is atomic. A caller holds `Arc<dyn …>` of the ones it needs and never sees SQL.
+//! is atomic. [`sqlite::SqliteStore`] implements all of them on one file,
+//! [`postgres::PostgresStore`] for several replicas; both also implement the ports of `arkeep-auth`
+//! and `arkeep-transport`. A caller holds `Arc<dyn …>` of the ones it needs and never sees SQL.
 //!
 //! Three promises hold for each port:
 //!
@@ -20,8 +22,10 @@ pub mod instance;
 pub mod jobs;
 pub mod keys;
 pub mod logs;
+mod open;
 pub mod page;
 pub mod policies;
+pub mod postgres;
 pub mod schedule;
 pub mod sealed;
 pub mod snapshots;
@@ -35,6 +39,7 @@ pub use instance::InstanceStore;
 pub use jobs::JobStore;
 pub use keys::KeyStore;
 pub use logs::JobLogStore;
+pub use open::OpenStoreError;
 pub use page::{Cursor, Listed, Page};
 pub use policies::PolicyStore;
 pub use schedule::ScheduleStore;

@@ -26,7 +26,6 @@ mod snapshots;
 mod users;
 
 use std::fs::OpenOptions;
-use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -37,6 +36,8 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Sqlite, Transaction};
+
+pub use super::open::OpenStoreError;
 
 /// Stores on one SQLite file. Clones share it.
 #[derive(Debug, Clone)]
@@ -144,30 +145,6 @@ async fn migrate(writer: &SqlitePool) -> Result<(), OpenStoreError> {
             other => OpenStoreError::Migration(other),
         })?;
     transaction.commit().await.map_err(OpenStoreError::Database)
-}
-
-/// A database was not opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenStoreError {
-    /// The file could not be made: it is there already, or the directory cannot be written.
-    #[error("the database file could not be made")]
-    File(#[source] io::Error),
-
-    /// The file is not there, is no database, or is locked by another program.
-    #[error("the database could not be opened")]
-    Database(#[source] sqlx::Error),
-
-    /// A later version of the program has written to it. Run that version.
-    #[error("the database has schema version {version}, which is newer than this program")]
-    Newer {
-        /// The schema's version.
-        version: i64,
-    },
-
-    /// The schema could not be brought up to date; nothing of it was changed.
-    #[error("the database's schema could not be brought up to date")]
-    Migration(#[source] MigrateError),
 }
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");

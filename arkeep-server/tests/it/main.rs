@@ -1,4 +1,11 @@
 //! The server, from outside.
+#![cfg_attr(
+    feature = "store",
+    expect(
+        clippy::duplicate_mod,
+        reason = "the tests of the stores run on each engine"
+    )
+)]
 
 #[cfg(feature = "server")]
 mod dispatch;
@@ -6,3 +13,5 @@ mod dispatch;
 mod server;
 #[cfg(feature = "store")]
 mod store;
+#[cfg(feature = "store")]
+mod store_postgres;

@@ -1,4 +1,4 @@
-//! S1, A3, A4, A6: the suites of `arkeep-auth`'s ports, on SQLite.
+//! S1, A3, A4, A6: the suites of `arkeep-auth`'s ports.
 
 use std::sync::Arc;
 

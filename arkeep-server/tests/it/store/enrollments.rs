@@ -1,8 +1,7 @@
-//! S1, T1, T2, T5: the suite of the enrolment store, on SQLite, and how agents show what it knows.
+//! S1, T1, T2, T5: the suite of the enrolment store, and how agents show what it knows.
 
 use arkeep_core::{AgentId, SystemEntropy, Timestamp};
 use arkeep_server::store::agents::{Agent, AgentCertificate, AgentStanding, AgentStore};
-use arkeep_server::store::sqlite::SqliteStore;
 use arkeep_transport::enrollment::{
     EnrollmentStore, Issuance, Lapse, Occasion, RecordError, Standing,
 };
@@ -10,7 +9,7 @@ use arkeep_transport::identity::Serial;
 use arkeep_transport::testing::enrollment::EnrollmentFixture;
 use async_trait::async_trait;
 
-use super::{NOON, Sandbox, Tested, after};
+use super::{NOON, Sandbox, Store, Tested, after};
 
 #[async_trait]
 impl EnrollmentFixture for Sandbox {
@@ -96,7 +95,7 @@ async fn one_that_slept_too_long_renews_once_it_is_approved() -> Tested {
 }
 
 async fn issue(
-    store: &SqliteStore,
+    store: &Store,
     agent: AgentId,
     occasion: Occasion,
     second: u64,

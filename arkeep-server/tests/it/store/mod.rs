@@ -39,6 +39,9 @@ pub(crate) type Tested = Result<(), Box<dyn std::error::Error>>;
 
 pub(crate) const NOON: Timestamp = Timestamp::UNIX_EPOCH;
 
+/// What these tests run on; those of PostgreSQL take the same files and another store.
+pub(crate) type Store = SqliteStore;
+
 /// A store in a directory of its own.
 pub(crate) struct Sandbox {
     pub(crate) store: SqliteStore,
@@ -59,31 +62,11 @@ impl Sandbox {
     }
 
     pub(crate) async fn agent(&self) -> Agent {
-        let id = AgentId::mint(NOON, &SystemEntropy);
-        let new = NewAgent {
-            id,
-            name: format!("agent {id}"),
-            labels: BTreeMap::new(),
-            created_at: NOON,
-        };
-        AgentStore::create(&self.store, &new, &join_token())
-            .await
-            .expect("a new agent")
+        new_agent(&self.store).await
     }
 
     pub(crate) async fn destination(&self) -> Destination {
-        let id = DestinationId::mint(NOON, &SystemEntropy);
-        let new = NewDestination {
-            id,
-            name: format!("destination {id}"),
-            location: local("/srv/backup"),
-            credentials: None,
-            enabled: true,
-            created_at: NOON,
-        };
-        DestinationStore::create(&self.store, &new)
-            .await
-            .expect("a new destination")
+        new_destination(&self.store).await
     }
 
     pub(crate) async fn policy(&self, agent: AgentId, destinations: &[DestinationId]) -> Policy {
@@ -91,6 +74,32 @@ impl Sandbox {
             .await
             .expect("a new policy")
     }
+}
+
+pub(crate) async fn new_agent(store: &dyn AgentStore) -> Agent {
+    let id = AgentId::mint(NOON, &SystemEntropy);
+    let new = NewAgent {
+        id,
+        name: format!("agent {id}"),
+        labels: BTreeMap::new(),
+        created_at: NOON,
+    };
+    let made = store.create(&new, &join_token()).await;
+    made.expect("a new agent")
+}
+
+pub(crate) async fn new_destination(store: &dyn DestinationStore) -> Destination {
+    let id = DestinationId::mint(NOON, &SystemEntropy);
+    let new = NewDestination {
+        id,
+        name: format!("destination {id}"),
+        location: local("/srv/backup"),
+        credentials: None,
+        enabled: true,
+        created_at: NOON,
+    };
+    let made = store.create(&new).await;
+    made.expect("a new destination")
 }
 
 pub(crate) fn new_policy(agent: AgentId, destinations: &[DestinationId]) -> NewPolicy {

@@ -1,4 +1,4 @@
-//! S1: the suite of the job queue, on SQLite.
+//! S1: the suite of the job queue.
 
 use arkeep_core::queue::JobQueue;
 use arkeep_core::testing::job_queue::JobQueueFixture;

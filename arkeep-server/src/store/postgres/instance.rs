@@ -1,0 +1,29 @@
+use arkeep_core::{StoreError, Timestamp};
+use async_trait::async_trait;
+
+use super::PostgresStore;
+use super::columns::{Columns as _, failed};
+use crate::store::InstanceStore;
+
+#[async_trait]
+impl InstanceStore for PostgresStore {
+    async fn set_up_at(&self) -> Result<Option<Timestamp>, StoreError> {
+        sqlx::query("SELECT set_up_at FROM instance")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed)?
+            .time_if("set_up_at")
+    }
+
+    async fn offer_setup(&self, token_digest: &[u8; 32]) -> Result<bool, StoreError> {
+        let offered = sqlx::query(
+            "UPDATE instance SET setup_token_digest = $1 \
+             WHERE set_up_at IS NULL AND NOT EXISTS (SELECT 1 FROM users)",
+        )
+        .bind(token_digest.as_slice())
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(offered.rows_affected() == 1)
+    }
+}

@@ -1,0 +1,391 @@
+use std::time::Duration;
+
+use arkeep_core::job::{Fence, JobError, JobReport, JobState, ReportBody};
+use arkeep_core::queue::{Applied, CancelOutcome, ClaimedJob, Enqueued, JobQueue, NewJob};
+use arkeep_core::{AgentId, JobId, StoreError, Timestamp};
+use async_trait::async_trait;
+use sqlx::{Postgres, Transaction};
+
+use super::PostgresStore;
+use super::columns::{Columns as _, failed, signed, to_json};
+use crate::store::jobs::LateResult;
+
+#[async_trait]
+impl JobQueue for PostgresStore {
+    async fn enqueue(&self, job: &NewJob) -> Result<Enqueued, StoreError> {
+        let mut transaction = self.begin().await?;
+        let enqueued = match job.policy.filter(|_| job.kind.folds()) {
+            Some(_) => match known(&mut transaction, job).await? {
+                Some(known) => Enqueued::Known(known),
+                None => match fold(&mut transaction, job).await? {
+                    Some(waiting) => Enqueued::Folded(waiting),
+                    None => insert(&mut transaction, job).await?,
+                },
+            },
+            None => insert(&mut transaction, job).await?,
+        };
+        if job.kind.folds() && !matches!(enqueued, Enqueued::Known(_)) {
+            remember_tick(&mut transaction, job, enqueued.job()).await?;
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(enqueued)
+    }
+
+    async fn claim(
+        &self,
+        agent: AgentId,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Option<ClaimedJob>, StoreError> {
+        sqlx::query(
+            "UPDATE jobs SET state = 'leased', attempt = attempt + 1, fence = fence + 1, \
+             lease_until = $3, applied_sequence = 0 \
+             WHERE id = (SELECT id FROM jobs WHERE agent_id = $1 AND state = 'queued' \
+                 AND (deadline IS NULL OR deadline > $2) ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) \
+             RETURNING id, kind, policy_id, attempt, fence, deadline, parameters",
+        )
+        .bind(agent.to_string())
+        .bind(now.as_unix_millis())
+        .bind(now.plus(lease).as_unix_millis())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed)?
+        .map(|row| {
+            Ok(ClaimedJob {
+                id: row.word("id")?,
+                kind: row.word("kind")?,
+                policy: row.word_if("policy_id")?,
+                attempt: row.count("attempt")?,
+                fence: Fence(row.count("fence")?),
+                deadline: row.time_if("deadline")?,
+                parameters: row.text("parameters")?,
+            })
+        })
+        .transpose()
+    }
+
+    async fn apply(
+        &self,
+        agent: AgentId,
+        report: &JobReport,
+        now: Timestamp,
+    ) -> Result<Applied, StoreError> {
+        let mut transaction = self.begin().await?;
+        let Some(held) = held(&mut transaction, agent, report.job).await? else {
+            return Ok(Applied::Unknown);
+        };
+        let is_holder = held.fence == report.fence && held.attempt == report.attempt;
+        if is_holder && report.sequence <= held.applied_sequence {
+            return Ok(Applied::Duplicate);
+        }
+        let applied = if is_holder && !held.state.is_terminal() {
+            move_on(&mut transaction, &held, report).await?
+        } else {
+            keep_late(&mut transaction, &held, report, now).await?
+        };
+        if is_holder {
+            note_sequence(&mut transaction, report).await?;
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(applied)
+    }
+
+    async fn extend(
+        &self,
+        agent: AgentId,
+        job: JobId,
+        fence: Fence,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        // Queued under the same fence: the lease ran out and nobody has taken the job since.
+        let extended = sqlx::query(
+            "UPDATE jobs SET lease_until = $4, \
+             state = CASE WHEN state = 'queued' THEN 'leased' ELSE state END \
+             WHERE id = $1 AND agent_id = $2 AND fence = $3 AND attempt > 0 \
+             AND state IN ('queued', 'leased', 'running')",
+        )
+        .bind(job.to_string())
+        .bind(agent.to_string())
+        .bind(signed(fence.0))
+        .bind(until.as_unix_millis())
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(extended.rows_affected() == 1)
+    }
+
+    async fn cancel(&self, job: JobId, now: Timestamp) -> Result<CancelOutcome, StoreError> {
+        let row = sqlx::query(
+            "UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, $2), \
+             ended_at = CASE WHEN state = 'running' THEN NULL ELSE $2 END, \
+             state = CASE WHEN state = 'running' THEN 'running' ELSE 'cancelled' END \
+             WHERE id = $1 AND state IN ('queued', 'leased', 'running') \
+             RETURNING state, agent_id, fence",
+        )
+        .bind(job.to_string())
+        .bind(now.as_unix_millis())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed)?;
+        if let Some(row) = row {
+            return Ok(match row.word("state")? {
+                JobState::Running => {
+                    CancelOutcome::Requested(row.word("agent_id")?, Fence(row.count("fence")?))
+                }
+                _ => CancelOutcome::Cancelled,
+            });
+        }
+        let row = sqlx::query("SELECT state FROM jobs WHERE id = $1")
+            .bind(job.to_string())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed)?;
+        match row {
+            Some(row) => Ok(CancelOutcome::AlreadyEnded(row.word("state")?)),
+            None => Ok(CancelOutcome::NotFound),
+        }
+    }
+
+    async fn reclaim(&self, now: Timestamp) -> Result<Vec<(JobId, JobState)>, StoreError> {
+        let overdue = to_json(&JobError {
+            code: "deadline_passed".to_owned(),
+            detail: "the job had not ended when its deadline passed".to_owned(),
+        })?;
+        let rows = sqlx::query(
+            "UPDATE jobs SET \
+             lease_until = NULL, \
+             error = CASE WHEN state <> 'queued' AND deadline <= $1 THEN $2 ELSE error END, \
+             ended_at = CASE WHEN deadline <= $1 THEN $1 END, \
+             state = CASE WHEN deadline <= $1 AND state = 'queued' THEN 'expired' \
+                 WHEN deadline <= $1 THEN 'failed' ELSE 'queued' END \
+             WHERE (state IN ('queued', 'leased', 'running') AND deadline <= $1) \
+             OR (state = 'leased' AND lease_until <= $1) \
+             RETURNING id, state",
+        )
+        .bind(now.as_unix_millis())
+        .bind(overdue)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed)?;
+        rows.iter()
+            .map(|row| Ok((row.word("id")?, row.word("state")?)))
+            .collect()
+    }
+}
+
+async fn known(
+    transaction: &mut Transaction<'_, Postgres>,
+    job: &NewJob,
+) -> Result<Option<JobId>, StoreError> {
+    sqlx::query(
+        "SELECT job_id FROM job_ticks WHERE policy_id = $1 AND kind = $2 AND scheduled_for = $3",
+    )
+    .bind(job.policy.map(|id| id.to_string()))
+    .bind(job.kind.as_str())
+    .bind(job.scheduled_for.as_unix_millis())
+    .fetch_optional(&mut **transaction)
+    .await
+    .map_err(failed)?
+    .map(|row| row.word("job_id"))
+    .transpose()
+}
+
+async fn fold(
+    transaction: &mut Transaction<'_, Postgres>,
+    job: &NewJob,
+) -> Result<Option<JobId>, StoreError> {
+    // No deadline is later than any.
+    sqlx::query(
+        "UPDATE jobs SET folded = folded + 1, deadline = CASE WHEN deadline IS NOT NULL AND $3 IS NOT NULL THEN greatest(deadline, $3) END \
+         WHERE policy_id = $1 AND kind = $2 AND folds AND state IN ('queued', 'leased') \
+         RETURNING id",
+    )
+    .bind(job.policy.map(|id| id.to_string()))
+    .bind(job.kind.as_str())
+    .bind(job.deadline.map(Timestamp::as_unix_millis))
+    .fetch_optional(&mut **transaction)
+    .await
+    .map_err(failed)?
+    .map(|row| row.word("id"))
+    .transpose()
+}
+
+async fn insert(
+    transaction: &mut Transaction<'_, Postgres>,
+    job: &NewJob,
+) -> Result<Enqueued, StoreError> {
+    sqlx::query(
+        "INSERT INTO jobs (id, kind, agent_id, policy_id, scheduled_for, deadline, source, \
+         parameters, folds, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(job.id.to_string())
+    .bind(job.kind.as_str())
+    .bind(job.agent.to_string())
+    .bind(job.policy.map(|id| id.to_string()))
+    .bind(job.scheduled_for.as_unix_millis())
+    .bind(job.deadline.map(Timestamp::as_unix_millis))
+    .bind(job.source.as_str())
+    .bind(&job.parameters)
+    .bind(job.kind.folds())
+    .bind(job.created_at.as_unix_millis())
+    .execute(&mut **transaction)
+    .await
+    .map_err(failed)?;
+    Ok(Enqueued::Created(job.id))
+}
+
+async fn remember_tick(
+    transaction: &mut Transaction<'_, Postgres>,
+    job: &NewJob,
+    stands_for: JobId,
+) -> Result<(), StoreError> {
+    let Some(policy) = job.policy else {
+        return Ok(());
+    };
+    sqlx::query(
+        "INSERT INTO job_ticks (policy_id, kind, scheduled_for, job_id) VALUES ($1, $2, $3, $4)",
+    )
+    .bind(policy.to_string())
+    .bind(job.kind.as_str())
+    .bind(job.scheduled_for.as_unix_millis())
+    .bind(stands_for.to_string())
+    .execute(&mut **transaction)
+    .await
+    .map_err(failed)?;
+    Ok(())
+}
+
+/// A job as the report of its agent finds it.
+struct Held {
+    state: JobState,
+    attempt: u32,
+    fence: Fence,
+    applied_sequence: u64,
+    late_result: Option<LateResult>,
+}
+
+async fn held(
+    transaction: &mut Transaction<'_, Postgres>,
+    agent: AgentId,
+    job: JobId,
+) -> Result<Option<Held>, StoreError> {
+    sqlx::query(
+        "SELECT state, attempt, fence, applied_sequence, late_result FROM jobs \
+         WHERE id = $1 AND agent_id = $2 FOR UPDATE",
+    )
+    .bind(job.to_string())
+    .bind(agent.to_string())
+    .fetch_optional(&mut **transaction)
+    .await
+    .map_err(failed)?
+    .map(|row| {
+        Ok(Held {
+            state: row.word("state")?,
+            attempt: row.count("attempt")?,
+            fence: Fence(row.count("fence")?),
+            applied_sequence: row.count("applied_sequence")?,
+            late_result: row.json_if("late_result")?,
+        })
+    })
+    .transpose()
+}
+
+async fn move_on(
+    transaction: &mut Transaction<'_, Postgres>,
+    held: &Held,
+    report: &JobReport,
+) -> Result<Applied, StoreError> {
+    match &report.body {
+        ReportBody::Finished {
+            outcome,
+            error,
+            results,
+            hooks,
+        } => {
+            sqlx::query(
+                "UPDATE jobs SET state = $2, lease_until = NULL, ended_at = $3, \
+                 started_at = coalesce(started_at, $3), error = $4, results = $5, hooks = $6 \
+                 WHERE id = $1",
+            )
+            .bind(report.job.to_string())
+            .bind(JobState::from(*outcome).as_str())
+            .bind(report.at.as_unix_millis())
+            .bind(error.as_ref().map(to_json).transpose()?)
+            .bind(to_json(results)?)
+            .bind(to_json(hooks)?)
+            .execute(&mut **transaction)
+            .await
+            .map_err(failed)?;
+            Ok(Applied::Moved((*outcome).into()))
+        }
+        _ => {
+            if held.state != JobState::Running {
+                sqlx::query("UPDATE jobs SET state = 'running', started_at = $2 WHERE id = $1")
+                    .bind(report.job.to_string())
+                    .bind(report.at.as_unix_millis())
+                    .execute(&mut **transaction)
+                    .await
+                    .map_err(failed)?;
+            }
+            Ok(Applied::Moved(JobState::Running))
+        }
+    }
+}
+
+async fn keep_late(
+    transaction: &mut Transaction<'_, Postgres>,
+    held: &Held,
+    report: &JobReport,
+    _now: Timestamp,
+) -> Result<Applied, StoreError> {
+    let Some(late) = late_result(report) else {
+        return Ok(Applied::Late(None));
+    };
+    let kept_before = held
+        .late_result
+        .as_ref()
+        .is_some_and(|kept| kept.attempt == late.attempt && kept.sequence == late.sequence);
+    if kept_before {
+        return Ok(Applied::Duplicate);
+    }
+    sqlx::query("UPDATE jobs SET late_result = $2 WHERE id = $1")
+        .bind(report.job.to_string())
+        .bind(to_json(&late)?)
+        .execute(&mut **transaction)
+        .await
+        .map_err(failed)?;
+    Ok(Applied::Late(Some(late.outcome)))
+}
+
+fn late_result(report: &JobReport) -> Option<LateResult> {
+    match &report.body {
+        ReportBody::Finished {
+            outcome,
+            error,
+            results,
+            hooks,
+        } => Some(LateResult {
+            attempt: report.attempt,
+            sequence: report.sequence,
+            outcome: *outcome,
+            at: report.at,
+            error: error.clone(),
+            results: results.clone(),
+            hooks: hooks.clone(),
+        }),
+        _ => None,
+    }
+}
+
+async fn note_sequence(
+    transaction: &mut Transaction<'_, Postgres>,
+    report: &JobReport,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE jobs SET applied_sequence = $2 WHERE id = $1")
+        .bind(report.job.to_string())
+        .bind(signed(report.sequence))
+        .execute(&mut **transaction)
+        .await
+        .map_err(failed)?;
+    Ok(())
+}

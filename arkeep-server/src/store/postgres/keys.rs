@@ -1,0 +1,98 @@
+use arkeep_core::StoreError;
+use async_trait::async_trait;
+use sqlx::postgres::PgRow;
+
+use super::PostgresStore;
+use super::columns::{Columns as _, failed};
+use crate::store::keys::{KeyStore, StoredAuthority, StoredTokenKey};
+
+#[async_trait]
+impl KeyStore for PostgresStore {
+    async fn authorities(&self) -> Result<Vec<StoredAuthority>, StoreError> {
+        sqlx::query("SELECT * FROM ca ORDER BY created_at DESC, id DESC")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?
+            .iter()
+            .map(authority)
+            .collect()
+    }
+
+    async fn establish_authority(
+        &self,
+        new: &StoredAuthority,
+    ) -> Result<StoredAuthority, StoreError> {
+        let mut transaction = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO ca (id, certificate, private_key, created_at) \
+             SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT 1 FROM ca)",
+        )
+        .bind(&new.id)
+        .bind(&new.certificate)
+        .bind(&new.private_key)
+        .bind(new.created_at.as_unix_millis())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let row = sqlx::query("SELECT * FROM ca ORDER BY created_at DESC, id DESC LIMIT 1")
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        authority(&row)
+    }
+
+    async fn token_keys(&self) -> Result<Vec<StoredTokenKey>, StoreError> {
+        sqlx::query("SELECT * FROM token_keys ORDER BY created_at DESC, id DESC")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?
+            .iter()
+            .map(token_key)
+            .collect()
+    }
+
+    async fn establish_token_key(
+        &self,
+        new: &StoredTokenKey,
+    ) -> Result<StoredTokenKey, StoreError> {
+        let mut transaction = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO token_keys (id, public_key, private_key, created_at, retired_at) \
+             SELECT $1, $2, $3, $4, $5 WHERE NOT EXISTS (SELECT 1 FROM token_keys)",
+        )
+        .bind(&new.id)
+        .bind(&new.public_key)
+        .bind(&new.private_key)
+        .bind(new.created_at.as_unix_millis())
+        .bind(new.retired_at.map(|at| at.as_unix_millis()))
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let row = sqlx::query("SELECT * FROM token_keys ORDER BY created_at DESC, id DESC LIMIT 1")
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        token_key(&row)
+    }
+}
+
+fn authority(row: &PgRow) -> Result<StoredAuthority, StoreError> {
+    Ok(StoredAuthority {
+        id: row.text("id")?,
+        certificate: row.blob("certificate")?,
+        private_key: row.blob("private_key")?,
+        created_at: row.time("created_at")?,
+    })
+}
+
+fn token_key(row: &PgRow) -> Result<StoredTokenKey, StoreError> {
+    Ok(StoredTokenKey {
+        id: row.text("id")?,
+        public_key: row.blob("public_key")?,
+        private_key: row.blob("private_key")?,
+        created_at: row.time("created_at")?,
+        retired_at: row.time_if("retired_at")?,
+    })
+}
