@@ -118,7 +118,7 @@ fn a_request_must_be_signed_by_its_own_key() -> Outcome {
             taken.push(at);
         }
     }
-    assert_eq!(taken, [], "{good:02x?}");
+    assert_eq!(taken, Vec::<usize>::new(), "{good:02x?}");
     for end in 0..good.len() {
         let cut = CheckedCsr::check(good.get(..end).unwrap_or_default());
         assert_eq!(cut.err(), Some(CsrError::Malformed), "{end}");

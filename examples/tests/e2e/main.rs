@@ -5,6 +5,7 @@
 
 #![expect(
     clippy::indexing_slicing,
+    clippy::expect_used,
     reason = "a test that panics has failed, and says where"
 )]
 
