@@ -215,11 +215,12 @@ pub(crate) fn runner(settings: &Settings, state: &Path) -> ProcessRunner {
 
 /// What confines a hook here, in a few words.
 async fn sandbox(runner: &ProcessRunner) -> String {
-    match runner.inspect().await {
+    let words = match runner.inspect().await {
         Ok(lacking) if lacking.is_empty() => "complete".to_owned(),
         Ok(lacking) => format!("incomplete: {}", lacking.join("; ")),
         Err(error) => format!("unusable: {}", chain(&error)),
-    }
+    };
+    words.chars().take(200).collect()
 }
 
 pub(crate) fn engine(settings: &Settings, state: &Path) -> Result<ResticEngine, Failure> {

@@ -392,8 +392,15 @@ async fn entries(engine: &dyn BackupEngine, asked: &ListEntries) -> Answer {
     match listed {
         Ok(mut entries) => {
             let limit = usize::try_from(asked.limit).unwrap_or(usize::MAX);
-            let truncated = entries.len() > limit;
-            entries.truncate(limit);
+            let mut room = LONGEST_ANSWER;
+            let fit = entries.iter().take(limit).take_while(|entry| {
+                let size = entry.name.len() + entry.path.len() + ENTRY_COST;
+                room = room.saturating_sub(size);
+                room > 0
+            });
+            let fit = fit.count();
+            let truncated = entries.len() > fit;
+            entries.truncate(fit);
             Answer::Entries { entries, truncated }
         }
         Err(error) => failed(error.code(), &error.to_string()),
@@ -416,6 +423,9 @@ fn note(job: JobId, done: Result<(), OutboxError>) {
 const HEARTBEAT: Duration = Duration::from_secs(30);
 const BETWEEN_PROGRESS: Duration = Duration::from_millis(500);
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+// A message has 4 MiB.
+const LONGEST_ANSWER: usize = 3 << 20;
+const ENTRY_COST: usize = 64;
 const QUESTIONS_AT_ONCE: usize = 4;
 const MOST_BATCHES: usize = 8;
 const WAITING: usize = 64;

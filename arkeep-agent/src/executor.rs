@@ -13,6 +13,7 @@
 
 mod backup;
 mod end;
+mod fit;
 mod hooks;
 mod outcome;
 mod progress;
@@ -295,7 +296,8 @@ impl Inner {
     }
 
     /// Keeps the end of a job, however long the disk takes to have room for it.
-    async fn finish(&self, job: JobId, end: End, done: SoFar) {
+    async fn finish(&self, job: JobId, mut end: End, mut done: SoFar) {
+        fit::fit(&mut end, &mut done);
         let at = self.tools.clock.now();
         tracing::info!(%job, outcome = end.state(), "job ended");
         let body = Arc::new(ReportBody::Finished {

@@ -44,6 +44,15 @@ pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// The directory that holds `path`: for a bare name, the one that the program was started in.
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
+}
+
 /// Makes a directory that only its owner enters, or takes the one that is there.
 ///
 /// # Errors
@@ -52,7 +61,7 @@ pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
 /// a directory. The text says what to do.
 pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => return sync_directory(path.parent().unwrap_or(Path::new("/"))),
+        Ok(()) => return sync_directory(parent_of(path)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
     }
@@ -117,6 +126,14 @@ pub(crate) const TEMPORARY: &str = ".new-";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bare_name_lies_in_the_working_directory() {
+        assert_eq!(parent_of(Path::new("state")), Path::new("."));
+        assert_eq!(parent_of(Path::new("a/state")), Path::new("a"));
+        assert_eq!(parent_of(Path::new("/state")), Path::new("/"));
+        assert_eq!(parent_of(Path::new("/")), Path::new("/"));
+    }
 
     #[test]
     fn a_file_is_its_owners_alone() -> io::Result<()> {

@@ -18,7 +18,7 @@ use arkeep_core::job::{
 };
 use arkeep_core::policy::{Hook, HookPhase, Hooks, Limits, Source};
 use arkeep_core::repository::{LocalLocation, Location, Repository};
-use arkeep_core::snapshot::{Entry, RepositorySnapshot, ResticId};
+use arkeep_core::snapshot::{Entry, EntryKind, RepositorySnapshot, ResticId};
 use arkeep_core::{
     AgentId, Clock, DestinationId, JobId, PolicyId, SecretString, SystemClock, SystemEntropy,
 };
@@ -167,10 +167,17 @@ impl BackupEngine for ScriptedEngine {
         &self,
         _: &Repository,
         _: &ResticId,
-        _: &str,
+        path: &str,
         _: &dyn Observer,
     ) -> Result<Vec<Entry>, EngineError> {
-        Ok(Vec::new())
+        let entry = |number| Entry {
+            name: format!("{number}{}", "n".repeat(200)),
+            path: format!("{path}/{number}{}", "n".repeat(3_000)),
+            kind: EntryKind::File,
+            size: 0,
+            modified_at: None,
+        };
+        Ok((0..5_000).map(entry).collect())
     }
 
     async fn restore(

@@ -2,10 +2,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arkeep_agent::conversation::{Conversation, Ear, Ended, Mouth, TrustKeeper};
-use arkeep_core::job::{Assignment, Fence, JobReport, Outcome, ReportBody};
+use arkeep_core::job::{Assignment, Fence, JobReport, Outcome, ReportBody, Work};
 use arkeep_core::{JobId, Timestamp};
 use arkeep_transport::session::{
-    Ack, AgentSaying, Answer, Cancel, LogAck, Query, Question, Receipt, RequestId, ServerSaying,
+    Ack, AgentSaying, Answer, Cancel, ListEntries, LogAck, Query, Question, Receipt, RequestId,
+    ServerSaying,
 };
 use arkeep_transport::trust::{TrustBundle, TrustDigest};
 use async_trait::async_trait;
@@ -135,11 +136,12 @@ async fn an_assignment_is_kept_before_it_is_accepted() -> TestResult {
 
     server.assign(&assignment).await?;
 
-    let mut heard = server.hear().await;
-    if matches!(heard, AgentSaying::Report(_)) {
-        heard = server.hear().await;
+    loop {
+        if let AgentSaying::Accepted(accepted) = server.hear().await {
+            assert_eq!(accepted, (&assignment).into());
+            break;
+        }
     }
-    assert_eq!(heard, AgentSaying::Accepted((&assignment).into()));
     assert_eq!(bench.reopened()?.1[0].job, assignment.job);
     Ok(())
 }
@@ -319,6 +321,39 @@ async fn a_question_is_answered_under_its_id() -> TestResult {
             );
         }
         other => panic!("not an answer: {other:?}"),
+    }
+    Ok(())
+}
+
+/// T9: a directory of any size is answered in one message that can travel, and says that it is cut.
+#[tokio::test]
+async fn a_long_directory_is_cut() -> TestResult {
+    let bench = Bench::new(ScriptedEngine::default())?;
+    let mut server = Server::answers(&bench);
+    let Work::Backup(work) = backup(&["a"]).work else {
+        unreachable!("it is a backup");
+    };
+    for (limit, most) in [(10, 10), (5_000, 1_100)] {
+        let question = Question::ListEntries(Box::new(ListEntries {
+            repository: work.destinations[0].repository.clone(),
+            snapshot: "0123abcd".parse()?,
+            path: "/srv".to_owned(),
+            limit,
+        }));
+        let id = RequestId::mint(NOW, &arkeep_core::SystemEntropy);
+        server
+            .say(ServerSaying::Query(Query { id, question }))
+            .await?;
+
+        match server.hear().await {
+            AgentSaying::Answer(answer) => match answer.answer {
+                Answer::Entries { entries, truncated } => {
+                    assert!(truncated && entries.len() <= most, "{}", entries.len());
+                }
+                other => panic!("not entries: {other:?}"),
+            },
+            other => panic!("not an answer: {other:?}"),
+        }
     }
     Ok(())
 }
