@@ -1,4 +1,4 @@
-//! The promises of [`JobQueue`](crate::queue::JobQueue), as tests of any implementation.
+//! The promises of [`JobQueue`], as tests of any implementation.
 //!
 //! Each function is one promise and panics when it is broken.
 //! [`job_queue_conformance!`](crate::job_queue_conformance) makes a test of each; whoever has no
