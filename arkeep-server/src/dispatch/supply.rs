@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arkeep_core::job::{Fence, JobError, JobState};
+use arkeep_core::job::{Assignment, Fence, JobError, JobState};
 use arkeep_core::{AgentId, JobId, StoreError};
 use arkeep_transport::gateway::PushError;
 use arkeep_transport::session::{Cancel, HeldJob};
@@ -24,6 +24,8 @@ impl Inner {
     ) {
         loop {
             tokio::select! {
+                // An old session whose stream has ended takes no more jobs than it must.
+                biased;
                 () = line.closed() => return,
                 () = wake.notified() => {}
             }
@@ -47,7 +49,7 @@ impl Inner {
                 return Ok(());
             };
             self.tell(Change::Job(claimed.id));
-            if !self.send(&Outgoing::first(agent, claimed), line).await? {
+            if !self.send(&Outgoing::first(agent, claimed)).await? {
                 return Ok(());
             }
         }
@@ -109,7 +111,7 @@ impl Inner {
                 let until = now.plus(LEASE);
                 let (queue, id, fence) = (&stores.queue, job.id, job.fence);
                 if queue.extend(agent, id, fence, until).await?
-                    && !self.send(&Outgoing::again(job), line).await?
+                    && !self.send(&Outgoing::again(job)).await?
                 {
                     return Ok(());
                 }
@@ -121,7 +123,7 @@ impl Inner {
     }
 
     /// Sends a job. Returns `false` when the agent can take no more now.
-    async fn send(&self, job: &Outgoing, line: &dyn Line) -> Result<bool, StoreError> {
+    async fn send(&self, job: &Outgoing) -> Result<bool, StoreError> {
         let built = match self.build(job).await {
             Ok(built) => built,
             Err(BuildError::Hopeless(why)) => {
@@ -140,15 +142,28 @@ impl Inner {
         if !noted {
             return Ok(true);
         }
-        match line.assign(&built.assignment) {
+        match self.push(job.agent, &built.assignment) {
             Ok(()) => Ok(true),
             Err(PushError::Message(error)) => {
                 tracing::error!(job = %job.job, %error, "a job cannot be sent");
                 self.give_up(job.job, job.fence, &unsendable()).await?;
                 Ok(true)
             }
-            // Still leased: it is sent again when the agent gives a sign of life.
+            // Still leased: it is sent again when the agent comes back or gives a sign of life.
             Err(_) => Ok(false),
+        }
+    }
+
+    /// Pushes over the agent's newest line.
+    ///
+    /// Whoever claimed the job may belong to a session that a newer one has replaced since. The
+    /// newer one's greeting was answered before the claim, so nobody else would send the job.
+    fn push(&self, agent: AgentId, assignment: &Assignment) -> Result<(), PushError> {
+        let newest = || self.roster.line(agent).ok_or(PushError::Closed);
+        match newest()?.assign(assignment) {
+            // An older line is closed after the newer one is in the roster.
+            Err(PushError::Closed) => newest()?.assign(assignment),
+            other => other,
         }
     }
 
