@@ -490,7 +490,7 @@ mod tests {
 
             let refused = ring.remove(old, &Census::default(), DAY);
 
-            let allowed_at = DAY + 1;
+            let allowed_at = 86_400_001;
             assert_eq!(
                 refused,
                 Err(ChangeError::TooSoon {

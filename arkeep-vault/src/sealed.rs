@@ -365,6 +365,19 @@ mod tests {
         }
     }
 
+    mod debug {
+        use super::*;
+
+        #[test]
+        fn names_the_key_and_the_length_alone() -> Result<(), ParseError> {
+            let printed = format!("{:?}", Sealed::parse(&blob(60))?);
+
+            let expected = "Sealed { key_id: KeyId(0000000000000000), length: 60, .. }";
+            assert_eq!(printed, expected);
+            Ok(())
+        }
+    }
+
     mod key_id {
         use super::*;
 
