@@ -342,8 +342,33 @@ mod tests {
         }
     }
 
+    mod debug {
+        use super::*;
+
+        /// V8
+        #[test]
+        fn shows_no_ring_key() -> TestResult {
+            assert_eq!(format!("{:?}", RingKey::generate()?), "RingKey([REDACTED])");
+            Ok(())
+        }
+    }
+
     mod unlock {
         use super::*;
+
+        #[test]
+        fn takes_as_many_keys_as_a_ring_can_have() -> TestResult {
+            let mut ring = Keyring::generate(0)?;
+            for _ in 1..MOST_KEYS {
+                ring.rotate(0)?;
+            }
+
+            let locked = WrappedRing::lock(&ring, &guard(1))?;
+
+            assert_eq!(locked.unlock(&guard(1))?.keys(), ring.keys());
+            assert_eq!(locked.guards().collect::<Vec<_>>(), ["key"]);
+            Ok(())
+        }
 
         /// V5
         #[test]

@@ -29,6 +29,7 @@ pub(super) fn encode(ring: &Keyring) -> SecretSlice<u8> {
         bytes.extend_from_slice(&info.messages_sealed.to_be_bytes());
         bytes.extend_from_slice(entry.bytes.expose_secret());
     }
+    debug_assert_eq!(bytes.len(), RING_HEAD_LEN + ring.keys.len() * ENTRY_LEN);
     bytes.into()
 }
 

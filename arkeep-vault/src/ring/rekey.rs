@@ -203,6 +203,7 @@ mod tests {
             ring.begin_rekey(&*other(1))?;
 
             assert!(ring.is_rekeying());
+            assert_eq!(ring.guards(), ["key", "key"]);
             assert_eq!(place.open()?.keys(), ring.keys());
             assert_eq!(RingFile::open(&place.ring, other(1))?.keys(), ring.keys());
             Ok(())
