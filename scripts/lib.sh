@@ -61,3 +61,21 @@ need_restic() {
     have restic || install_packages restic
     have restic || die "restic was installed but is not on PATH. Put its directory on PATH and run this again."
 }
+
+# need_python_tool COMMAND REQUIREMENT : a program of Python's package index, in a place of its own
+# under target/tools. Where it cannot be had, the tests that want it say so and are skipped.
+need_python_tool() {
+    local command=$1 requirement=$2 place
+    place="${CARGO_TARGET_DIR:-$here/target}/tools"
+    export PATH="$place/bin:$PATH"
+    have "$command" && return
+    if [ "$(package_manager)" = apt-get ] && ! python3 -c 'import ensurepip' >/dev/null 2>&1; then
+        install_packages python3 python3-venv
+    fi
+    say "installing into $place: $requirement"
+    mkdir -p "$place/bin" &&
+        python3 -m venv "$place/$command" &&
+        "$place/$command/bin/pip" install -q --disable-pip-version-check "$requirement" &&
+        ln -sf "$place/$command/bin/$command" "$place/bin/$command" ||
+        say "$command did not install"
+}

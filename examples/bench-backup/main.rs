@@ -17,6 +17,8 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 const PASSWORD: &str = "a long enough passphrase";
 const ROUNDS: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(3_600);
+/// How long the idle agent is watched: three pings and more.
+const IDLE: Duration = Duration::from_secs(120);
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
@@ -68,10 +70,14 @@ async fn main() -> Outcome<()> {
         bench.run().await?;
         fs::remove_dir_all(&source)?;
     }
+    let before = time_on_a_core(&agent)?;
+    tokio::time::sleep(IDLE).await;
+    let busy = time_on_a_core(&agent)? - before;
     line(&format!(
-        "agent: {} KiB resident at most, {} KiB idle",
+        "agent: {} KiB resident at most, {} KiB idle, {:.3} % of a core idle",
         peak(&agent, "VmHWM")?,
-        peak(&agent, "VmRSS")?
+        peak(&agent, "VmRSS")?,
+        busy.as_secs_f64() / IDLE.as_secs_f64() * 100.0,
     ));
     Ok(())
 }
@@ -188,6 +194,22 @@ fn peak(agent: &Agent, name: &str) -> Outcome<u64> {
         .find(|line| line.starts_with(name))
         .ok_or("no such line")?;
     Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse()?)
+}
+
+/// What all threads of the agent have run so far (`/proc/<pid>/task/*/schedstat`).
+fn time_on_a_core(agent: &Agent) -> Outcome<Duration> {
+    let pid = agent.process_id().ok_or("the agent has ended")?;
+    let mut nanoseconds = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let figures = fs::read_to_string(task?.path().join("schedstat"))?;
+        let ran: u64 = figures
+            .split_whitespace()
+            .next()
+            .ok_or("no number")?
+            .parse()?;
+        nanoseconds += ran;
+    }
+    Ok(Duration::from_nanos(nanoseconds))
 }
 
 fn text(value: &Value, pointer: &str) -> String {

@@ -80,7 +80,7 @@ pub(crate) async fn sshd(directory: &Path) -> Result<(Server, String, String), B
 
 /// An S3 server in memory, of the Python package `moto`. `None` where there is none.
 pub(crate) async fn moto() -> Result<Option<Server>, Box<dyn Error>> {
-    let there = tool("moto_server").arg("--version").output();
+    let there = tool("moto_server").arg("--help").output();
     if !there.is_ok_and(|answer| answer.status.success()) {
         return Ok(None);
     }
