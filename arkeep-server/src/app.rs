@@ -22,7 +22,10 @@ use std::time::Duration;
 use arkeep_auth::password::{HashCost, HashPool};
 use arkeep_auth::session::{Lifetimes, SessionParts};
 use arkeep_auth::token::TokenConfig;
-use arkeep_auth::{AccessTokens, Authenticator, Passwords, RevocationCache, Sessions, SetupToken};
+use arkeep_auth::{
+    AccessTokens, ApiTokens, Authenticator, LoginGuard, Passwords, RevocationCache, SecondFactors,
+    Sessions, SetupToken,
+};
 use arkeep_core::{Clock, Entropy, SecretString, StoreError, SystemClock, SystemEntropy};
 use arkeep_transport::address::ParseAddressError;
 use arkeep_transport::ca::LocalCa;
@@ -40,6 +43,7 @@ use crate::http::metrics::Metrics;
 use crate::http::pulse::Pulse;
 use crate::http::services::{Api, Facts, Services, Stores};
 use crate::http::{self, listen};
+use crate::store::SealedFactors;
 use crate::store::sqlite::SqliteStore;
 use background::Background;
 use counted::{CountedGateway, CountedSealer};
@@ -197,6 +201,9 @@ impl App {
         let passwords = Passwords::new(HashCost::default(), pool, Arc::clone(&entropy));
         let stop_streams = CancellationToken::new();
         let stores = Stores::on(&store);
+        let factors = SealedFactors::new(Arc::new(store.clone()), Arc::clone(&sealer));
+        let factors = SecondFactors::new(Arc::new(factors), Arc::clone(&entropy));
+        let api_tokens = ApiTokens::new(Arc::new(store.clone()), Arc::clone(&entropy));
         let dispatcher = Dispatcher::new(DispatcherParts {
             stores: DispatcherStores::on(&store),
             sealer: Arc::clone(&sealer),
@@ -233,7 +240,8 @@ impl App {
             authenticator: Authenticator::new(
                 Arc::clone(&tokens) as Arc<_>,
                 Arc::clone(&revocations) as Arc<_>,
-            ),
+            )
+            .with_api_tokens(api_tokens.clone()),
             sessions: Sessions::new(SessionParts {
                 users: Arc::new(store.clone()),
                 sessions: Arc::new(store.clone()),
@@ -242,7 +250,11 @@ impl App {
                 passwords: passwords.clone(),
                 entropy: Arc::clone(&entropy),
                 lifetimes: Lifetimes::default(),
-            }),
+            })
+            .guarded(Arc::new(LoginGuard::default()))
+            .with_second_factors(factors.clone()),
+            factors,
+            api_tokens,
             tokens,
             passwords,
             revocations: Arc::clone(&revocations),

@@ -18,6 +18,7 @@
 
 pub mod agents;
 pub mod destinations;
+pub mod factors;
 pub mod instance;
 pub mod jobs;
 pub mod keys;
@@ -35,6 +36,7 @@ mod write;
 
 pub use agents::AgentStore;
 pub use destinations::DestinationStore;
+pub use factors::{FactorRecords, SealedFactors};
 pub use instance::InstanceStore;
 pub use jobs::JobStore;
 pub use keys::KeyStore;

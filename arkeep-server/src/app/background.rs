@@ -54,9 +54,9 @@ impl Background {
         tasks.spawn(every(
             stop.clone(),
             Duration::from_secs(60 * 60),
-            async move || match api.sessions.prune(api.clock.now()).await {
-                Ok(count) => tracing::debug!(count, "forgot sessions that are over"),
-                Err(error) => tracing::warn!(%error, "sessions that are over cannot be forgotten"),
+            async move || match forget(&api).await {
+                Ok(count) => tracing::debug!(count, "forgot logins that are over"),
+                Err(error) => tracing::warn!(%error, "logins that are over cannot be forgotten"),
             },
         ));
         tasks.spawn(every(
@@ -90,6 +90,14 @@ async fn round(api: &Api, scheduler: &Scheduler) {
         Ok(()) => api.pulse.beat(),
         Err(error) => tracing::warn!(%error, "jobs and schedules cannot be looked at"),
     }
+}
+
+/// Sessions, revocations and tokens of programs that count no more.
+async fn forget(api: &Api) -> Result<u64, StoreError> {
+    let now = api.clock.now();
+    let sessions = api.sessions.prune(now).await?;
+    let tokens = api.api_tokens.prune(now).await?;
+    Ok(sessions.saturating_add(tokens))
 }
 
 async fn reclaim(api: &Api) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arkeep_auth::{Principal, Role, bearer_token};
+use arkeep_auth::{Principal, Role, Scope, bearer_token};
 use axum::Router;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::handler::Handler;
@@ -25,10 +25,41 @@ use super::services::Api;
 pub enum Needs {
     /// Nothing. The handler judges for itself what it is shown.
     Nothing,
-    /// A login whose role includes this one.
-    Role(Role),
-    /// The same, and the login must be fresh.
+    /// A login whose role includes this one, or a program's token that has the scope besides.
+    Role(Role, Scope),
+    /// A person's login whose role includes this one, and which is fresh. No program has that.
     FreshRole(Role),
+    /// A person of any role: their own account is not for programs.
+    Person,
+    /// The same, and the login must be fresh.
+    FreshPerson,
+}
+
+impl Needs {
+    /// The weakest role that will do; none where anybody may come.
+    #[must_use]
+    pub const fn role(self) -> Option<Role> {
+        match self {
+            Self::Nothing => None,
+            Self::Role(role, _) | Self::FreshRole(role) => Some(role),
+            Self::Person | Self::FreshPerson => Some(Role::Viewer),
+        }
+    }
+
+    /// The scope that opens it to a program; none where no scope does.
+    #[must_use]
+    pub const fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Role(_, scope) => Some(scope),
+            Self::Nothing | Self::FreshRole(_) | Self::Person | Self::FreshPerson => None,
+        }
+    }
+
+    /// Whether the login must be fresh.
+    #[must_use]
+    pub const fn fresh(self) -> bool {
+        matches!(self, Self::FreshRole(_) | Self::FreshPerson)
+    }
 }
 
 /// One line of the table.
@@ -108,19 +139,29 @@ async fn judge(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let (role, fresh) = match guard.needs {
-        Needs::Nothing => return Ok(next.run(request).await),
-        Needs::Role(role) => (role, false),
-        Needs::FreshRole(role) => (role, true),
+    let Some(role) = guard.needs.role() else {
+        return Ok(next.run(request).await);
     };
     let caller = guard.api.identify(request.headers()).await?;
+    if caller.api_token().is_some() {
+        match guard.needs.scope() {
+            None => return Err(for_people()),
+            Some(scope) if !caller.permits(scope) => {
+                return Err(Problem::new(
+                    Code::Forbidden,
+                    format!("this takes a token with the scope {scope}"),
+                ));
+            }
+            Some(_) => {}
+        }
+    }
     if !caller.role().includes(role) {
         return Err(Problem::new(
             Code::Forbidden,
             format!("this takes the role {role}"),
         ));
     }
-    if fresh {
+    if guard.needs.fresh() {
         guard.api.require_fresh(&caller)?;
     }
     request.extensions_mut().insert(Caller(Arc::new(caller)));
@@ -145,8 +186,11 @@ impl Api {
             .await?)
     }
 
-    /// Refuses a login that is older than [`FRESH`].
+    /// Refuses a login that is older than [`FRESH`], and every program.
     pub(super) fn require_fresh(&self, caller: &Principal) -> Result<(), Problem> {
+        if caller.api_token().is_some() {
+            return Err(for_people());
+        }
         if caller.is_fresh(FRESH, self.clock.now()) {
             return Ok(());
         }
@@ -176,6 +220,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         let caller = parts.extensions.get::<Self>().cloned();
         caller.ok_or_else(|| Problem::new(Code::Internal, "the route has no guard"))
     }
+}
+
+fn for_people() -> Problem {
+    Problem::new(Code::Forbidden, "this takes a person's login, not a token")
 }
 
 pub(super) fn logged_out() -> Problem {

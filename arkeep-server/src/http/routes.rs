@@ -3,6 +3,7 @@
 mod agents;
 mod auth;
 mod destinations;
+mod factors;
 mod health;
 mod job_log;
 mod jobs;
@@ -11,9 +12,10 @@ mod metrics;
 mod policies;
 mod setup;
 mod snapshots;
+mod tokens;
 mod users;
 
-use arkeep_auth::Role;
+use arkeep_auth::{Role, Scope};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -22,10 +24,11 @@ use super::access::{Needs, Routes};
 use crate::store::Listed;
 use arkeep_core::JobId;
 
-/// Every route with what it takes: the table of roles.
+/// Every route with what it takes: the table of roles and scopes.
 pub(super) fn all(routes: Routes) -> Routes {
-    use Needs::{FreshRole as Fresh, Nothing, Role as Has};
+    use Needs::{FreshPerson, FreshRole as Fresh, Nothing, Person, Role as Has};
     use Role::{Admin, Operator, Viewer};
+    use Scope::{Admin as Full, Policies, Read, Restore, Run};
 
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
@@ -45,35 +48,67 @@ pub(super) fn all(routes: Routes) -> Routes {
         .on(
             POST,
             "/api/v1/auth/logout-all",
-            Has(Viewer),
+            Person,
             auth::log_out_everywhere,
         )
-        .on(POST, "/api/v1/auth/step-up", Has(Viewer), auth::step_up)
-        .on(GET, "/api/v1/auth/sessions", Has(Viewer), auth::sessions)
+        .on(POST, "/api/v1/auth/step-up", Person, auth::step_up)
+        .on(GET, "/api/v1/auth/sessions", Person, auth::sessions)
         .on(
             DELETE,
             "/api/v1/auth/sessions/{id}",
-            Has(Viewer),
+            Person,
             auth::end_session,
         )
-        .on(GET, "/api/v1/users/me", Has(Viewer), users::me)
-        .on(PATCH, "/api/v1/users/me", Has(Viewer), users::change_me)
-        .on(GET, "/api/v1/users", Has(Admin), users::list)
-        .on(POST, "/api/v1/users", Has(Admin), users::create)
-        .on(GET, "/api/v1/users/{id}", Has(Admin), users::find)
-        .on(PATCH, "/api/v1/users/{id}", Has(Admin), users::change)
-        .on(DELETE, "/api/v1/users/{id}", Has(Admin), users::delete)
+        .on(POST, "/api/v1/auth/totp", FreshPerson, factors::begin)
+        .on(
+            POST,
+            "/api/v1/auth/totp/confirm",
+            FreshPerson,
+            factors::confirm,
+        )
+        .on(DELETE, "/api/v1/auth/totp", FreshPerson, factors::remove)
+        .on(
+            POST,
+            "/api/v1/auth/recovery-codes",
+            FreshPerson,
+            factors::recovery_codes,
+        )
+        .on(GET, "/api/v1/auth/tokens", Person, tokens::list)
+        .on(POST, "/api/v1/auth/tokens", Person, tokens::create)
+        .on(DELETE, "/api/v1/auth/tokens/{id}", Person, tokens::revoke)
+        .on(GET, "/api/v1/users/me", Has(Viewer, Read), users::me)
+        .on(PATCH, "/api/v1/users/me", Person, users::change_me)
+        .on(GET, "/api/v1/users", Has(Admin, Full), users::list)
+        .on(POST, "/api/v1/users", Has(Admin, Full), users::create)
+        .on(GET, "/api/v1/users/{id}", Has(Admin, Full), users::find)
+        .on(PATCH, "/api/v1/users/{id}", Has(Admin, Full), users::change)
+        .on(
+            DELETE,
+            "/api/v1/users/{id}",
+            Has(Admin, Full),
+            users::delete,
+        )
         .on(
             POST,
             "/api/v1/users/{id}/revoke-sessions",
-            Has(Admin),
+            Has(Admin, Full),
             users::revoke_sessions,
         )
-        .on(GET, "/api/v1/agents", Has(Viewer), agents::list)
-        .on(POST, "/api/v1/agents", Has(Admin), agents::create)
-        .on(GET, "/api/v1/agents/{id}", Has(Viewer), agents::find)
-        .on(PATCH, "/api/v1/agents/{id}", Has(Admin), agents::change)
-        .on(DELETE, "/api/v1/agents/{id}", Has(Admin), agents::delete)
+        .on(GET, "/api/v1/agents", Has(Viewer, Read), agents::list)
+        .on(POST, "/api/v1/agents", Has(Admin, Full), agents::create)
+        .on(GET, "/api/v1/agents/{id}", Has(Viewer, Read), agents::find)
+        .on(
+            PATCH,
+            "/api/v1/agents/{id}",
+            Has(Admin, Full),
+            agents::change,
+        )
+        .on(
+            DELETE,
+            "/api/v1/agents/{id}",
+            Has(Admin, Full),
+            agents::delete,
+        )
         .on(
             POST,
             "/api/v1/agents/{id}/join-token",
@@ -92,79 +127,104 @@ pub(super) fn all(routes: Routes) -> Routes {
             Fresh(Admin),
             agents::approve,
         )
-        .on(GET, "/api/v1/destinations", Has(Viewer), destinations::list)
+        .on(
+            GET,
+            "/api/v1/destinations",
+            Has(Viewer, Read),
+            destinations::list,
+        )
         .on(
             POST,
             "/api/v1/destinations",
-            Has(Admin),
+            Has(Admin, Full),
             destinations::create,
         )
         .on(
             GET,
             "/api/v1/destinations/{id}",
-            Has(Viewer),
+            Has(Viewer, Read),
             destinations::find,
         )
         .on(
             PATCH,
             "/api/v1/destinations/{id}",
-            Has(Admin),
+            Has(Admin, Full),
             destinations::change,
         )
         .on(
             DELETE,
             "/api/v1/destinations/{id}",
-            Has(Admin),
+            Has(Admin, Full),
             destinations::delete,
         )
         .on(
             POST,
             "/api/v1/destinations/{id}/test",
-            Has(Operator),
+            Has(Operator, Run),
             destinations::test,
         )
-        .on(GET, "/api/v1/policies", Has(Viewer), policies::list)
-        .on(POST, "/api/v1/policies", Has(Operator), policies::create)
-        .on(GET, "/api/v1/policies/{id}", Has(Viewer), policies::find)
+        .on(GET, "/api/v1/policies", Has(Viewer, Read), policies::list)
+        .on(
+            POST,
+            "/api/v1/policies",
+            Has(Operator, Policies),
+            policies::create,
+        )
+        .on(
+            GET,
+            "/api/v1/policies/{id}",
+            Has(Viewer, Read),
+            policies::find,
+        )
         .on(
             PATCH,
             "/api/v1/policies/{id}",
-            Has(Operator),
+            Has(Operator, Policies),
             policies::change,
         )
         .on(
             DELETE,
             "/api/v1/policies/{id}",
-            Has(Operator),
+            Has(Operator, Policies),
             policies::delete,
         )
         .on(
             POST,
             "/api/v1/policies/{id}/run",
-            Has(Operator),
+            Has(Operator, Run),
             policies::run,
         )
         .on(
             POST,
             "/api/v1/policies/{id}/verify",
-            Has(Operator),
+            Has(Operator, Run),
             policies::verify,
         )
-        .on(GET, "/api/v1/jobs", Has(Viewer), jobs::list)
-        .on(GET, "/api/v1/jobs/{id}", Has(Viewer), jobs::find)
+        .on(GET, "/api/v1/jobs", Has(Viewer, Read), jobs::list)
+        .on(GET, "/api/v1/jobs/{id}", Has(Viewer, Read), jobs::find)
         .on(
             POST,
             "/api/v1/jobs/{id}/cancel",
-            Has(Operator),
+            Has(Operator, Run),
             jobs::cancel,
         )
-        .on(GET, "/api/v1/jobs/{id}/log", Has(Viewer), job_log::show)
-        .on(GET, "/api/v1/snapshots", Has(Viewer), snapshots::list)
-        .on(GET, "/api/v1/snapshots/{id}", Has(Viewer), snapshots::find)
+        .on(
+            GET,
+            "/api/v1/jobs/{id}/log",
+            Has(Viewer, Read),
+            job_log::show,
+        )
+        .on(GET, "/api/v1/snapshots", Has(Viewer, Read), snapshots::list)
+        .on(
+            GET,
+            "/api/v1/snapshots/{id}",
+            Has(Viewer, Read),
+            snapshots::find,
+        )
         .on(
             POST,
             "/api/v1/snapshots/{id}/restore",
-            Has(Operator),
+            Has(Operator, Restore),
             snapshots::restore,
         )
 }

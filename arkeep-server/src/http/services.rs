@@ -5,7 +5,9 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arkeep_auth::{AccessTokens, Authenticator, Passwords, RevocationCache, Sessions};
+use arkeep_auth::{
+    AccessTokens, ApiTokens, Authenticator, Passwords, RevocationCache, SecondFactors, Sessions,
+};
 use arkeep_core::job::{Fence, Progress};
 use arkeep_core::queue::JobQueue;
 use arkeep_core::{AgentId, Clock, Entropy, JobId, SecretString};
@@ -110,6 +112,10 @@ pub struct Services {
     pub authenticator: Authenticator,
     /// Logs in and out.
     pub sessions: Sessions,
+    /// Sets second factors up.
+    pub factors: SecondFactors,
+    /// Makes tokens for programs; the same that the authenticator asks.
+    pub api_tokens: ApiTokens,
     /// Publishes the keys of access tokens.
     pub tokens: Arc<AccessTokens>,
     /// Hashes passwords.

@@ -1,7 +1,9 @@
 //! Which error becomes which answer. The one file that knows.
 
 use arkeep_auth::AuthError;
+use arkeep_auth::api_token::CreateError;
 use arkeep_auth::cookie::CookieError;
+use arkeep_auth::factor::EnrolError;
 use arkeep_auth::password::PasswordError;
 use arkeep_auth::session::{ChangePasswordError, LoginError, RefreshError};
 use arkeep_core::StoreError;
@@ -69,6 +71,14 @@ impl From<LoginError> for Problem {
     fn from(error: LoginError) -> Self {
         match error {
             LoginError::Refused => Self::new(Code::Unauthorized, "wrong address or password"),
+            LoginError::CodeRequired => Self::new(
+                Code::MfaRequired,
+                "a code of the second factor is needed too",
+            ),
+            LoginError::CodeRefused => Self::new(
+                Code::MfaRequired,
+                "the code is not right, or was used before",
+            ),
             LoginError::Throttled { retry_after } => {
                 Self::new(Code::RateLimited, "too many failed logins; wait")
                     .retry_after(retry_after)
@@ -112,6 +122,34 @@ impl From<PasswordError> for Problem {
             error if error.is_about_the_password() => Self::invalid("password", error.to_string()),
             error => fault(error),
         }
+    }
+}
+
+impl From<EnrolError> for Problem {
+    fn from(error: EnrolError) -> Self {
+        match error {
+            EnrolError::Unavailable(error) => error.into(),
+            other => Self::new(Code::Conflict, other.to_string()),
+        }
+    }
+}
+
+impl From<CreateError> for Problem {
+    fn from(error: CreateError) -> Self {
+        let field = match &error {
+            CreateError::Name => "name",
+            CreateError::Scopes => "scopes",
+            CreateError::Expiry => "expires_at",
+            // Between the guard and the store the owner was disabled.
+            CreateError::Owner => return logged_out().because(error),
+            _ => {
+                return match error {
+                    CreateError::Unavailable(error) => error.into(),
+                    other => fault(other),
+                };
+            }
+        };
+        Self::invalid(field, error.to_string())
     }
 }
 
@@ -163,6 +201,20 @@ mod tests {
             Problem::from(RefreshError::Unavailable(down())),
         ] {
             assert_eq!(problem.code(), Code::Unavailable);
+        }
+    }
+
+    /// A8
+    #[test]
+    fn a_full_queue_says_when_to_come_back() {
+        for problem in [
+            Problem::from(LoginError::Busy),
+            Problem::from(PasswordError::Busy),
+            Problem::from(ChangePasswordError::Login(LoginError::Busy)),
+        ] {
+            let answer = problem.document("id");
+            assert_eq!(answer.status().as_u16(), 503);
+            assert!(answer.headers().contains_key("retry-after"));
         }
     }
 

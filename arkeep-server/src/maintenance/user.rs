@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{Finding, MaintenanceError, Tools};
 use crate::store::users::UserEdit;
-use crate::store::{Page, UserDirectory};
+use crate::store::{FactorRecords as _, Page, UserDirectory};
 
 pub(super) async fn list(tools: &Tools, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
     let everyone = || Page::first(Page::MAX_LIMIT).unwrap_or_default();
@@ -31,7 +31,8 @@ pub(super) async fn list(tools: &Tools, out: &mut dyn Write) -> Result<Finding, 
     Ok(Finding::Good)
 }
 
-/// Sets the password that standard input holds, lets the user in, and ends every session.
+/// Sets the password that standard input holds, lets the user in without a second factor, and ends
+/// every session.
 pub(super) async fn reset_password(
     tools: &Tools,
     email: &str,
@@ -59,9 +60,11 @@ pub(super) async fn reset_password(
         at: tools.clock.now(),
     };
     UserDirectory::update(&tools.store, &edit).await?;
+    tools.store.remove_factor(user.id).await?;
     writeln!(
         out,
-        "the password of {email} is set, and every session of theirs has ended"
+        "the password of {email} is set, no second factor is asked for, and every session of \
+         theirs has ended"
     )?;
     Ok(Finding::Good)
 }

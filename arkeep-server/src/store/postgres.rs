@@ -6,10 +6,12 @@
 //! the steps of several statements to one at a time, whatever the number of replicas.
 
 mod agents;
+mod api_tokens;
 mod auth_users;
 mod columns;
 mod destinations;
 mod enrollments;
+mod factors;
 mod instance;
 mod job_queue;
 mod jobs;

@@ -3,14 +3,15 @@
 //! A blob opens only with the binding it was sealed for. These functions are the one place that
 //! spells the bindings, so that who seals and who opens cannot disagree.
 
-use arkeep_core::{DestinationId, PolicyId};
+use arkeep_core::{DestinationId, PolicyId, UserId};
 use arkeep_vault::Binding;
 
 /// Every column that holds sealed secrets, as table and column. Each table's key is `id`.
-pub const COLUMNS: [(&str, &str); 4] = [
+pub const COLUMNS: [(&str, &str); 5] = [
     ("ca", "private_key"),
     ("destinations", "credentials"),
     ("policies", "repository_password"),
+    ("second_factors", "secret"),
     ("token_keys", "private_key"),
 ];
 
@@ -36,4 +37,10 @@ pub fn authority_private_key(id: &str) -> Binding {
 #[must_use]
 pub fn token_key_private_key(id: &str) -> Binding {
     Binding::new("token_keys", "private_key", id)
+}
+
+/// `second_factors.secret` of this user.
+#[must_use]
+pub fn second_factor_secret(user: UserId) -> Binding {
+    Binding::new("second_factors", "secret", user.to_string())
 }

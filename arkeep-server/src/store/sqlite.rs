@@ -9,10 +9,12 @@
 //! database it expects must stop, not start empty; [`SqliteStore::create`] is for the first start.
 
 mod agents;
+mod api_tokens;
 mod auth_users;
 mod columns;
 mod destinations;
 mod enrollments;
+mod factors;
 mod instance;
 mod job_queue;
 mod jobs;

@@ -82,6 +82,8 @@ pub struct User {
     pub role: Role,
     /// Whether the user may log in.
     pub enabled: bool,
+    /// Whether a login takes a second factor too.
+    pub mfa: bool,
     /// A PHC string.
     pub password_hash: Option<PasswordHash>,
     /// Tokens of lower epochs are refused.

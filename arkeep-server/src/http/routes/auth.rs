@@ -1,10 +1,10 @@
 //! Logging in and out.
 
 use arkeep_auth::cookie::{self, CookieError};
-use arkeep_auth::session::{Client, LogOut, Login, RefreshError, TokenPair};
+use arkeep_auth::session::{Client, LogOut, Login, LoginError, RefreshError, TokenPair};
 use arkeep_auth::token::AccessToken;
 use arkeep_auth::{RefreshToken, SessionId};
-use arkeep_core::{SecretString, Timestamp};
+use arkeep_core::{ExposeSecret, SecretString, Timestamp};
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -23,12 +23,8 @@ use super::super::services::Api;
 pub(super) struct Credentials {
     email: String,
     password: SecretString,
-    /// Of a second factor. Nobody has one yet, so it is not looked at.
+    /// Of the second factor, for those who have one.
     #[serde(default)]
-    #[expect(
-        dead_code,
-        reason = "part of the contract for those who have a second factor"
-    )]
     code: Option<SecretString>,
 }
 
@@ -45,7 +41,8 @@ pub(super) async fn log_in(
         password: &shown.password,
         client: &client,
     };
-    match api.sessions.log_in(&login, now).await {
+    let code = shown.code.as_ref().map(ExposeSecret::expose_secret);
+    match api.sessions.log_in_with_code(&login, code, now).await {
         Ok(pair) => {
             api.metrics.auth_attempt("ok");
             let user = pair.session.grant.user;
@@ -56,12 +53,9 @@ pub(super) async fn log_in(
             answer(&api, &pair)
         }
         Err(error) => {
-            let problem = Problem::from(error);
-            let refused = problem.code() == Code::Unauthorized;
-            api.metrics
-                .auth_attempt(if refused { "refused" } else { "failed" });
-            tracing::info!(address = %address.0, "a login was refused");
-            Err(problem)
+            api.metrics.auth_attempt(outcome(&error));
+            tracing::info!(address = %address.0, %error, "a login was refused");
+            Err(error.into())
         }
     }
 }
@@ -108,7 +102,8 @@ pub(super) async fn log_out(
         Err(_) => None,
     };
     let caller = match api.identify(&headers).await {
-        Ok(caller) => Some(caller),
+        // A program has no session that could end.
+        Ok(caller) => Some(caller).filter(|caller| caller.session().is_some()),
         // The cookie alone will do; but whether the bearer is good must be known.
         Err(problem) if problem.code() == Code::Unauthorized => None,
         Err(problem) => return Err(problem),
@@ -137,7 +132,11 @@ pub(super) async fn log_out_everywhere(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StepUp {
-    password: SecretString,
+    #[serde(default)]
+    password: Option<SecretString>,
+    /// Of the second factor, in the password's place.
+    #[serde(default)]
+    code: Option<SecretString>,
 }
 
 pub(super) async fn step_up(
@@ -146,8 +145,37 @@ pub(super) async fn step_up(
     Json(shown): Json<StepUp>,
 ) -> Result<Response, Problem> {
     let now = api.clock.now();
-    let access = api.sessions.step_up(&caller, &shown.password, now).await?;
-    Ok(axum::Json(tokens(&api, &access)).into_response())
+    let stepped = match (&shown.password, &shown.code) {
+        (Some(password), None) => api.sessions.step_up(&caller, password, now).await,
+        (None, Some(code)) => {
+            let code = code.expose_secret();
+            api.sessions.step_up_with_code(&caller, code, now).await
+        }
+        (None, None) => return Err(Problem::invalid("password", "is required, or a code")),
+        (Some(_), Some(_)) => {
+            return Err(Problem::invalid("code", "comes in the password's place"));
+        }
+    };
+    match stepped {
+        Ok(access) => {
+            api.metrics.auth_attempt("ok");
+            Ok(axum::Json(tokens(&api, &access)).into_response())
+        }
+        Err(error) => {
+            api.metrics.auth_attempt(outcome(&error));
+            tracing::info!(user = %caller.user(), %error, "a step-up was refused");
+            Err(error.into())
+        }
+    }
+}
+
+/// How the metrics count it.
+fn outcome(error: &LoginError) -> &'static str {
+    match error {
+        LoginError::Refused | LoginError::CodeRequired | LoginError::CodeRefused => "refused",
+        LoginError::Throttled { .. } => "throttled",
+        _ => "failed",
+    }
 }
 
 #[derive(Serialize)]

@@ -49,7 +49,7 @@ impl From<User> for UserBody {
             display_name: user.display_name,
             role: user.role,
             enabled: user.enabled,
-            mfa: false,
+            mfa: user.mfa,
             identities: Vec::new(),
             last_login_at: user.last_login_at,
             created_at: user.created_at,
@@ -241,7 +241,7 @@ pub(super) async fn change_me(
 }
 
 impl Api {
-    async fn user(&self, id: UserId) -> Result<User, Problem> {
+    pub(super) async fn user(&self, id: UserId) -> Result<User, Problem> {
         self.stores
             .users
             .find(id)

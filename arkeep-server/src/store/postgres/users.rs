@@ -66,7 +66,8 @@ impl UserDirectory for PostgresStore {
             return Ok(None);
         }
         sqlx::query(
-            "SELECT u.*, r.epoch FROM users u \
+            "SELECT u.*, r.epoch, EXISTS (SELECT 1 FROM second_factors f \
+                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa FROM users u \
              JOIN revocations r ON r.kind = 'subject' AND r.id = u.id WHERE lower(u.email COLLATE \"C\") = lower($1 COLLATE \"C\")",
         )
         .bind(email)
@@ -79,7 +80,8 @@ impl UserDirectory for PostgresStore {
 
     async fn list(&self, page: &Page) -> Result<Listed<User>, StoreError> {
         let rows = sqlx::query(
-            "SELECT u.*, r.epoch FROM users u \
+            "SELECT u.*, r.epoch, EXISTS (SELECT 1 FROM second_factors f \
+                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa FROM users u \
              JOIN revocations r ON r.kind = 'subject' AND r.id = u.id \
              WHERE u.id < $1 ORDER BY u.id DESC LIMIT $2",
         )
@@ -198,7 +200,8 @@ async fn one(
     id: UserId,
 ) -> Result<Option<User>, StoreError> {
     sqlx::query(
-        "SELECT u.*, r.epoch FROM users u \
+        "SELECT u.*, r.epoch, EXISTS (SELECT 1 FROM second_factors f \
+                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa FROM users u \
          JOIN revocations r ON r.kind = 'subject' AND r.id = u.id WHERE u.id = $1",
     )
     .bind(id.to_string())
@@ -217,6 +220,7 @@ fn user(row: &PgRow) -> Result<User, StoreError> {
         display_name: row.text("display_name")?,
         role: row.word("role")?,
         enabled: row.flag("enabled")?,
+        mfa: row.flag("mfa")?,
         password_hash: row.text_if("password_hash")?.map(PasswordHash::from_stored),
         epoch: row.integer("epoch").map(Epoch::from_i64)?,
         last_login_at: row.time_if("last_login_at")?,

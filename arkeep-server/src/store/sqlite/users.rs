@@ -63,7 +63,8 @@ impl UserDirectory for SqliteStore {
 
     async fn find_by_email(&self, email: &str) -> Result<Option<User>, StoreError> {
         sqlx::query(
-            "SELECT u.*, r.epoch FROM users u \
+            "SELECT u.*, r.epoch, EXISTS (SELECT 1 FROM second_factors f \
+                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa FROM users u \
              JOIN revocations r ON r.kind = 'subject' AND r.id = u.id WHERE u.email = $1",
         )
         .bind(email)
@@ -76,7 +77,8 @@ impl UserDirectory for SqliteStore {
 
     async fn list(&self, page: &Page) -> Result<Listed<User>, StoreError> {
         let rows = sqlx::query(
-            "SELECT u.*, r.epoch FROM users u \
+            "SELECT u.*, r.epoch, EXISTS (SELECT 1 FROM second_factors f \
+                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa FROM users u \
              JOIN revocations r ON r.kind = 'subject' AND r.id = u.id \
              WHERE u.id < $1 ORDER BY u.id DESC LIMIT $2",
         )
@@ -195,7 +197,8 @@ async fn one(
     id: UserId,
 ) -> Result<Option<User>, StoreError> {
     sqlx::query(
-        "SELECT u.*, r.epoch FROM users u \
+        "SELECT u.*, r.epoch, EXISTS (SELECT 1 FROM second_factors f \
+                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa FROM users u \
          JOIN revocations r ON r.kind = 'subject' AND r.id = u.id WHERE u.id = $1",
     )
     .bind(id.to_string())
@@ -214,6 +217,7 @@ fn user(row: &SqliteRow) -> Result<User, StoreError> {
         display_name: row.text("display_name")?,
         role: row.word("role")?,
         enabled: row.flag("enabled")?,
+        mfa: row.flag("mfa")?,
         password_hash: row.text_if("password_hash")?.map(PasswordHash::from_stored),
         epoch: row.integer("epoch").map(Epoch::from_i64)?,
         last_login_at: row.time_if("last_login_at")?,

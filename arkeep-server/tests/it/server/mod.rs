@@ -4,6 +4,7 @@ mod access;
 mod auth;
 mod client;
 mod data_dir;
+mod factors;
 mod health;
 mod input;
 mod process;
@@ -11,6 +12,9 @@ mod resources;
 mod restore;
 mod secrets;
 mod setup;
+mod throttle;
+mod tokens;
+mod walk;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -23,6 +23,7 @@ mod users;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arkeep_core::policy::Source;
 use arkeep_core::repository::{LocalLocation, Location};
@@ -33,6 +34,7 @@ use arkeep_server::store::policies::{
     NewPolicy, Policy, PolicyDestination, PolicySettings, PolicyStore,
 };
 use arkeep_server::store::sqlite::SqliteStore;
+use arkeep_vault::{Keyring, Sealer, Vault};
 use tempfile::TempDir;
 
 pub(crate) type Tested = Result<(), Box<dyn std::error::Error>>;
@@ -140,6 +142,11 @@ pub(crate) fn join_token() -> NewJoinToken {
         created_at: NOON,
         expires_at: NOON.plus(std::time::Duration::from_secs(3_600)),
     }
+}
+
+/// A vault with a key of its own.
+pub(crate) fn sealer() -> Arc<dyn Sealer> {
+    Arc::new(Vault::new(Keyring::generate(0).expect("a key")))
 }
 
 pub(crate) fn after(seconds: u64) -> Timestamp {

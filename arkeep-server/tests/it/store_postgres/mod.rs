@@ -41,7 +41,7 @@ use arkeep_server::store::policies::{Policy, PolicyStore};
 use arkeep_server::store::postgres::PostgresStore;
 use sqlx::postgres::PgConnectOptions;
 
-pub(crate) use crate::store::{NOON, Tested, after, join_token, local, new_policy};
+pub(crate) use crate::store::{NOON, Tested, after, join_token, local, new_policy, sealer};
 use crate::store::{new_agent, new_destination};
 
 type Store = PostgresStore;
