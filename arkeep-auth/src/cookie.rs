@@ -1,4 +1,4 @@
-//! The refresh token on its way through a browser.
+//! Secrets on their way through a browser.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use crate::session::RefreshToken;
 /// any other host (RFC 6265bis §4.1.3.2).
 pub const NAME: &str = "__Host-arkeep_refresh";
 
-/// The cookies of a request hold no one refresh token.
+/// The cookies of a request hold no one secret of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CookieError {
     /// There is none. Answer 401.
-    #[error("no refresh cookie")]
+    #[error("no such cookie")]
     Missing,
     /// There are several: somebody planted one, and which is not for us to guess. Answer 401.
-    #[error("more than one refresh cookie")]
+    #[error("more than one such cookie")]
     Ambiguous,
     /// It is none of ours. Answer 401.
-    #[error("the refresh cookie is not a refresh token")]
+    #[error("the cookie is none of ours")]
     Malformed,
 }
 
@@ -31,16 +31,25 @@ pub enum CookieError {
 /// assert!(matches!(cookie::find(["theme=dark"]), Err(CookieError::Missing)));
 /// ```
 pub fn find<'a>(headers: impl IntoIterator<Item = &'a str>) -> Result<RefreshToken, CookieError> {
+    let value = find_value(NAME, headers)?;
+    value.parse().map_err(|_| CookieError::Malformed)
+}
+
+/// The value of the one cookie of this name.
+pub(crate) fn find_value<'a>(
+    wanted: &str,
+    headers: impl IntoIterator<Item = &'a str>,
+) -> Result<&'a str, CookieError> {
     let mut values = headers
         .into_iter()
         .flat_map(|header| header.split(';'))
         .filter_map(|pair| pair.trim_matches([' ', '\t']).split_once('='))
-        .filter_map(|(name, value)| (name == NAME).then_some(value));
+        .filter_map(|(name, value)| (name == wanted).then_some(value));
     let value = values.next().ok_or(CookieError::Missing)?;
     if values.next().is_some() {
         return Err(CookieError::Ambiguous);
     }
-    value.parse().map_err(|_| CookieError::Malformed)
+    Ok(value)
 }
 
 /// The `Set-Cookie` header that gives a refresh token to a browser. It holds the secret.

@@ -36,6 +36,8 @@ use async_trait::async_trait;
 
 pub use recovery::{RecoveryCode, RecoveryDigest};
 pub use service::{EnrolError, SecondFactors};
+#[cfg(feature = "oidc")]
+pub(crate) use totp::percent;
 pub use totp::{TotpSecret, TotpStep};
 
 /// What a store knows of a user's second factor.

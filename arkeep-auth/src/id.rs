@@ -75,6 +75,8 @@ macro_rules! ids {
 ids! {
     /// A token that a program shows.
     ApiTokenId;
+    /// An identity provider.
+    OidcProviderId;
     /// One login of one user, with everything that was issued for it: a family of tokens.
     SessionId;
     /// One access token: its `jti`.

@@ -8,6 +8,8 @@ pub mod cookie;
 pub mod factor;
 pub mod guard;
 pub mod id;
+#[cfg(feature = "oidc")]
+pub mod oidc;
 pub mod password;
 pub mod principal;
 pub mod revocation;
@@ -23,7 +25,7 @@ pub use api_token::{ApiTokenStore, ApiTokens, Scope, Scopes};
 pub use authenticator::{AuthError, Authenticator, bearer_token};
 pub use factor::{FactorStore, SecondFactors};
 pub use guard::LoginGuard;
-pub use id::{ApiTokenId, Epoch, SessionId, TokenId};
+pub use id::{ApiTokenId, Epoch, OidcProviderId, SessionId, TokenId};
 pub use password::{HashCost, PasswordHash, Passwords};
 pub use principal::Principal;
 pub use revocation::{Revocation, RevocationCache, RevocationStore};

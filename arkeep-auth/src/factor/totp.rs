@@ -139,7 +139,7 @@ pub(super) fn base32(bytes: &[u8]) -> Zeroizing<String> {
     text
 }
 
-fn percent(text: &str) -> String {
+pub(crate) fn percent(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~@".contains(&byte) {

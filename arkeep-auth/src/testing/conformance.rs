@@ -20,6 +20,8 @@
 
 pub mod api_token_store;
 pub mod factor_store;
+#[cfg(feature = "oidc")]
+pub mod login_state_store;
 pub mod revocation_store;
 pub mod session_store;
 pub mod user_store;

@@ -1,5 +1,7 @@
 mod api_tokens;
 mod factors;
+#[cfg(feature = "oidc")]
+mod login_states;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -36,6 +38,8 @@ struct State {
     log: Vec<Revocation>,
     factors: HashMap<UserId, factors::Factor>,
     api_tokens: HashMap<ApiTokenId, api_tokens::Kept>,
+    #[cfg(feature = "oidc")]
+    logins: HashMap<crate::oidc::LoginDigest, crate::oidc::LoginState>,
 }
 
 #[derive(Debug)]

@@ -7,6 +7,8 @@ mod extractor;
 mod fixture;
 mod memory;
 mod model;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod races;
 mod second_factor;
 mod sessions;
