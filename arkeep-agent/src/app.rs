@@ -216,8 +216,8 @@ pub(crate) fn runner(settings: &Settings, state: &Path) -> ProcessRunner {
 /// What confines a hook here, in a few words.
 async fn sandbox(runner: &ProcessRunner) -> String {
     let words = match runner.inspect().await {
-        Ok(lacking) if lacking.is_empty() => "complete".to_owned(),
-        Ok(lacking) => format!("incomplete: {}", lacking.join("; ")),
+        Ok(inspection) if inspection.lacking.is_empty() => "complete".to_owned(),
+        Ok(inspection) => format!("incomplete: {}", inspection.lacking.join("; ")),
         Err(error) => format!("unusable: {}", chain(&error)),
     };
     words.chars().take(200).collect()

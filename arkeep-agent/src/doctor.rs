@@ -48,17 +48,21 @@ pub(crate) async fn examine(options: &Options) -> ExitCode {
 }
 
 async fn sandbox(report: &mut Report, settings: &Settings) {
-    match app::runner(settings, &settings.state_dir).inspect().await {
-        Ok(lacking) if lacking.is_empty() => report.good("sandbox", "complete"),
-        Ok(lacking) => {
-            for lack in lacking {
-                match settings.hooks.require_sandbox {
-                    true => report.bad("sandbox", &format!("{lack}; hooks are refused")),
-                    false => report.good("sandbox", &format!("incomplete: {lack}")),
-                }
-            }
+    let inspection = match app::runner(settings, &settings.state_dir).inspect().await {
+        Ok(inspection) => inspection,
+        Err(error) => return report.bad("sandbox", &chain(&error)),
+    };
+    let word = match inspection.lacking.as_slice() {
+        [] => "complete",
+        _ => "incomplete",
+    };
+    let layers = inspection.layers.join(", ");
+    report.good("sandbox", &format!("{word}: {layers}"));
+    for lack in inspection.lacking {
+        match settings.hooks.require_sandbox {
+            true => report.bad("sandbox", &format!("{lack}; hooks are refused")),
+            false => report.good("sandbox", &format!("incomplete: {lack}")),
         }
-        Err(error) => report.bad("sandbox", &chain(&error)),
     }
 }
 

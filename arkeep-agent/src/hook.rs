@@ -1,14 +1,15 @@
 //! `arkeep-agent hook`: judging and signing, away from any server.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::ExitCode;
 
 use arkeep_core::{Clock, SystemClock};
+use arkeep_hooks::hook::SetError;
 use arkeep_hooks::signed::{SigningKey, Statement};
-use arkeep_hooks::{Command, HookRefusal, HookSet, HookSpec, RawHook, RawHookSet};
+use arkeep_hooks::{Command, HookRefusal, HookSet, HookSpec, Phase, RawHook, RawHookSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -18,8 +19,15 @@ use crate::command::{HookCommand, Signing};
 pub(crate) fn execute(command: &HookCommand) -> Result<ExitCode, Failure> {
     match command {
         HookCommand::Check => {
-            let accepted = check(&mut std::io::stdin().lock(), &mut std::io::stdout().lock())
-                .map_err(Failure::failed)?;
+            let mut streams = Streams {
+                answers: &mut std::io::stdout().lock(),
+                // Programs read the answers; a person wants to see the place.
+                person: std::io::stderr()
+                    .is_terminal()
+                    .then(|| std::io::stderr().lock()),
+            };
+            let accepted =
+                check(&mut std::io::stdin().lock(), &mut streams).map_err(Failure::failed)?;
             return Ok(match accepted {
                 true => ExitCode::SUCCESS,
                 false => ExitCode::FAILURE,
@@ -51,8 +59,17 @@ enum Verdict {
     },
 }
 
+/// Where the answers go.
+struct Streams<'a, A, P> {
+    answers: &'a mut A,
+    person: Option<P>,
+}
+
 /// Answers each line; true when all were accepted.
-fn check(input: &mut impl Read, output: &mut impl Write) -> std::io::Result<bool> {
+fn check(
+    input: &mut impl Read,
+    streams: &mut Streams<'_, impl Write, impl Write>,
+) -> std::io::Result<bool> {
     let mut input = BufReader::new(input);
     let mut all_accepted = true;
     let mut line = Vec::new();
@@ -68,21 +85,27 @@ fn check(input: &mut impl Read, output: &mut impl Write) -> std::io::Result<bool
         if !whole {
             input.skip_until(b'\n')?;
         }
-        let verdict = match whole {
-            true => verdict(&line),
-            false => not_json("the line is too long"),
+        let (verdict, picture) = match whole {
+            true => judge(&line),
+            false => (not_json("the line is too long"), None),
         };
         all_accepted &= matches!(verdict, Verdict::Accept { .. });
-        serde_json::to_writer(&mut *output, &verdict)?;
-        output.write_all(b"\n")?;
+        serde_json::to_writer(&mut *streams.answers, &verdict)?;
+        streams.answers.write_all(b"\n")?;
+        if let (Some(person), Some(picture)) = (&mut streams.person, picture) {
+            streams.answers.flush()?;
+            writeln!(person, "{picture}")?;
+        }
     }
 }
 
-fn verdict(line: &[u8]) -> Verdict {
+/// The verdict on a line, and a picture of what is wrong with it.
+fn judge(line: &[u8]) -> (Verdict, Option<String>) {
     let line: Line = match serde_json::from_slice(line) {
         Ok(line) => line,
-        Err(error) => return not_json(&error.to_string()),
+        Err(error) => return (not_json(&error.to_string()), None),
     };
+    let shell = line.shell.clone().unwrap_or_default();
     let checked = HookSpec::check(RawHook {
         name: "hook".to_owned(),
         exec: line.exec,
@@ -90,7 +113,11 @@ fn verdict(line: &[u8]) -> Verdict {
         timeout: line.timeout.unwrap_or(300),
         signature: None,
     });
-    match checked.as_ref().map(HookSpec::command) {
+    let picture = checked
+        .as_ref()
+        .err()
+        .and_then(|refusal| refusal.underline(&shell));
+    let verdict = match checked.as_ref().map(HookSpec::command) {
         Ok(Command::Shell(script)) => Verdict::Accept {
             canonical: script.to_string().into(),
         },
@@ -103,7 +130,8 @@ fn verdict(line: &[u8]) -> Verdict {
             hint: "this program is too old for this kind of hook".to_owned(),
         },
         Err(refusal) => refused(refusal),
-    }
+    };
+    (verdict, picture)
 }
 
 fn refused(refusal: &HookRefusal) -> Verdict {
@@ -147,7 +175,7 @@ fn sign(signing: &Signing) -> Result<(), Failure> {
         .map_err(Failure::failed)?;
     let mut raw: RawHookSet = serde_json::from_str(&text)
         .map_err(|error| Failure::Failed(format!("not the hooks of a policy: {error}")))?;
-    let hooks = HookSet::check(raw.clone()).map_err(Failure::failed)?;
+    let hooks = HookSet::check(raw.clone()).map_err(|error| unfit(&raw, &error))?;
     let now = SystemClock.now();
     let (agent, policy) = (signing.agent.to_string(), signing.policy.to_string());
     let statement = Statement {
@@ -163,6 +191,20 @@ fn sign(signing: &Signing) -> Result<(), Failure> {
     };
     raw.sign(&key.sign(&hooks, &statement).map_err(Failure::failed)?);
     say(&serde_json::to_string(&raw).map_err(Failure::failed)?)
+}
+
+/// A list that cannot be signed, with a picture of its first fault.
+fn unfit(raw: &RawHookSet, error: &SetError) -> Failure {
+    let list = match error.phase {
+        Phase::Before => &raw.before,
+        Phase::After => &raw.after,
+        Phase::OnFailure => &raw.on_failure,
+    };
+    let shell = list.get(error.index).and_then(|hook| hook.shell.as_deref());
+    match error.refusal.underline(shell.unwrap_or_default()) {
+        Some(picture) => Failure::Failed(format!("{error}\n{picture}")),
+        None => Failure::Failed(error.to_string()),
+    }
 }
 
 fn read_key(path: &Path) -> Result<SigningKey, Failure> {

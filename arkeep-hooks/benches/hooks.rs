@@ -20,20 +20,40 @@ use arkeep_hooks::{
 };
 use divan::Bencher;
 use divan::counter::BytesCount;
+use shuck_parser::parser::Parser;
+use shuck_parser::{ShellDialect, ShellProfile};
 
 fn main() {
     divan::main();
 }
 
-#[divan::bench(args = ["words", "quotes", "commands", "refused"])]
+const KINDS: [&str; 5] = ["words", "quotes", "commands", "operators", "refused"];
+
+#[divan::bench(args = KINDS)]
 fn judging_1024_characters(bencher: Bencher<'_, '_>, kind: &str) {
-    let line = match kind {
+    let line = line(kind);
+    bencher.bench(|| judge(divan::black_box(&line)).is_ok());
+}
+
+/// The bare thing: the parser alone, once.
+#[divan::bench(args = KINDS)]
+fn parsing_1024_characters(bencher: Bencher<'_, '_>, kind: &str) {
+    let line = line(kind);
+    bencher.bench(|| {
+        let profile = ShellProfile::native(ShellDialect::Bash);
+        Parser::with_limits_and_profile(divan::black_box(&line), 32, 20_000, profile).parse()
+    });
+}
+
+fn line(kind: &str) -> String {
+    match kind {
         "words" => fill("pg_dump ", "table_0 "),
         "quotes" => fill("echo ", "'a b'\"$HOME\"\\x "),
-        "commands" => fill("", "a|b&&c>f;"),
+        "commands" => fill("", "/usr/bin/pg_dump -Fc app > /srv/app.dump; "),
+        // As dense as a line can be.
+        "operators" => fill("", "a|b&&c>f;"),
         _ => fill("echo ", "{a,b} "),
-    };
-    bencher.bench(|| judge(&line).is_ok());
+    }
 }
 
 fn fill(start: &str, piece: &str) -> String {

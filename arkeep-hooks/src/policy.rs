@@ -11,6 +11,7 @@
 //! | [`AllowList`] | exact programs with arguments of known patterns             |
 //! | `Signed`      | what a person signed, away from the server (feature `signed`) |
 //! | [`Any`]       | every well-formed hook: the server is trusted with commands |
+//! | [`AnyOf`](crate::AnyOf), [`AllOf`](crate::AllOf) | what one of several policies allows; what each does |
 //!
 //! A policy of your own checks what it likes and then asks one of these, most often [`Any`]:
 //!
@@ -101,7 +102,7 @@ impl ApprovedHook {
     }
 
     /// A hook that does nothing, to see what a hook would be given here.
-    #[cfg(all(feature = "process", target_os = "linux"))]
+    #[cfg(all(feature = "process", unix))]
     pub(crate) fn trial() -> std::io::Result<(Self, crate::run::HookContext)> {
         let raw = crate::hook::RawHook {
             name: "trial".to_owned(),

@@ -9,7 +9,8 @@ use std::ops::Range;
 
 /// A hook that may not run, as it stands or on this agent.
 ///
-/// Nothing was run. The text never quotes the hook: use [`span`](Self::span) to underline it.
+/// Nothing was run. The text never quotes the hook; [`underline`](Self::underline) shows where in it
+/// the fault lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookRefusal {
     rule: Rule,

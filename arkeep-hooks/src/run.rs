@@ -83,6 +83,8 @@ pub struct HookReport {
     pub output: String,
     /// From its start to the death of its last process.
     pub elapsed: Duration,
+    /// The layers between it and the machine, by name.
+    pub layers: Vec<&'static str>,
     /// What the reader of the job log should know: processes that it left behind and that were
     /// killed, and protections that this machine could not give.
     pub notes: Vec<String>,
@@ -97,6 +99,7 @@ impl HookReport {
             signal: None,
             output,
             elapsed: Duration::ZERO,
+            layers: Vec::new(),
             notes: Vec::new(),
         }
     }

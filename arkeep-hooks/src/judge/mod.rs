@@ -7,8 +7,8 @@
 //! 2. a real shell parser reads its structure, and everything outside the plain subset is
 //!    refused by name;
 //! 3. a second reader of our own reads every word, and has to agree with the parser;
-//! 4. what was understood is written down in canonical quoting, and that text has to be
-//!    understood in the same way.
+//! 4. what was understood is written down in canonical quoting, and a third reader, which knows
+//!    that spelling and no other, has to find the same in it.
 //!
 //! What runs is the text of step 4.
 //!
@@ -31,6 +31,7 @@
 //! only sure to say one thing, to every reader. What may run is a
 //! [`HookPolicy`](crate::HookPolicy)'s question, and what it may reach the runner's.
 
+mod canonical;
 mod names;
 mod parts;
 mod syntax;
@@ -59,8 +60,11 @@ pub fn judge(line: &str) -> Result<ShellScript, HookRefusal> {
     if canonical == line {
         return Ok(script);
     }
-    match understand(&canonical) {
-        Ok(again) if again == script => Ok(script),
+    let again = text::check(&canonical)
+        .ok()
+        .and_then(|()| canonical::read(&canonical));
+    match again {
+        Some(again) if again == script => Ok(script),
         _ => Err(HookRefusal::new(
             Rule::Unsure,
             "this line can be read in more than one way; write it as an exec hook: \

@@ -25,6 +25,9 @@ fn run_the_same_arguments_as_judged() {
     while commands < 100_000 {
         let line = lines.next_line();
         let Ok(script) = judge(&line) else { continue };
+        // The parser, too, finds in the canonical text what was judged.
+        let again = super::understand(&script.to_string());
+        assert_eq!(again.as_ref(), Ok(&script), "{line:?}");
         if !is_harmless(&script) {
             continue;
         }

@@ -51,6 +51,12 @@ impl<T> Receiver<T> {
         cell.waker = Some(cx.waker().clone());
         Poll::Pending
     }
+
+    /// What was sent so far.
+    #[cfg(test)]
+    pub(super) fn now(&self) -> Option<T> {
+        lock(&self.0).value.take()
+    }
 }
 
 fn lock<T>(cell: &Mutex<Cell<T>>) -> MutexGuard<'_, Cell<T>> {

@@ -15,17 +15,33 @@
 //! agent dies, however that happens: the lifeline is a pipe, and the kernel closes it.
 //!
 //! A hook that starts a daemon loses it at its end. Ask the service manager instead.
+//!
+//! All this is Linux. On other Unix systems a hook is a plain process in a session of its own; see
+//! [`ProcessRunner::inspect`] for what it then has not.
 
 mod account;
+mod clock;
 mod completion;
+#[cfg(target_os = "linux")]
 mod confine;
+#[cfg(target_os = "linux")]
 mod filter;
+mod given;
+#[cfg(target_os = "linux")]
 mod group;
+mod intake;
 mod kernel;
+#[cfg(target_os = "linux")]
 mod launch;
+#[cfg(any(test, not(target_os = "linux")))]
+mod plain;
+#[cfg(target_os = "linux")]
 mod record;
+#[cfg(target_os = "linux")]
 mod sandbox;
+#[cfg(target_os = "linux")]
 mod supervise;
+#[cfg(target_os = "linux")]
 mod warden;
 
 use std::future::poll_fn;
@@ -37,6 +53,10 @@ use async_trait::async_trait;
 
 pub use account::Account;
 use completion::completion;
+#[cfg(not(target_os = "linux"))]
+use plain::supervise;
+#[cfg(target_os = "linux")]
+use supervise::supervise;
 
 use crate::policy::ApprovedHook;
 use crate::run::{HookContext, HookReport, HookRunner, RunError};
@@ -74,6 +94,16 @@ pub struct Limits {
     pub processes: u64,
     /// Open descriptors for each process.
     pub open_files: u64,
+}
+
+/// What stands between a hook and this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// The layers that are there, by name.
+    pub layers: Vec<&'static str>,
+    /// What cannot be had, one line each.
+    pub lacking: Vec<String>,
 }
 
 impl Default for Limits {
@@ -128,14 +158,18 @@ impl ProcessRunner {
         self
     }
 
-    /// What this machine cannot give, one line each: what every report of a hook would say.
+    /// What this machine gives to a hook and what it cannot give, as every report of a hook says it.
     ///
     /// Runs `/bin/true` as a hook to find out.
-    pub async fn inspect(&self) -> Result<Vec<String>, RunError> {
+    pub async fn inspect(&self) -> Result<Inspection, RunError> {
         let mut trial = self.clone();
         Arc::make_mut(&mut trial.shared).require_sandbox = false;
         let (hook, context) = ApprovedHook::trial().map_err(RunError::System)?;
-        Ok(trial.run(&hook, &context).await?.notes)
+        let report = trial.run(&hook, &context).await?;
+        Ok(Inspection {
+            layers: report.layers,
+            lacking: report.notes,
+        })
     }
 
     /// Makes no cgroups, where somebody else manages them.
@@ -174,13 +208,13 @@ impl HookRunner for ProcessRunner {
         }
         let (settings, hook) = (Arc::clone(&self.shared), hook.clone());
         let (told, cancel) = (context.clone(), context.cancel.clone());
-        let (cancelled, until_cancelled) = kernel::pipe().map_err(RunError::System)?;
+        let (cancelled, until_cancelled) = io::pipe().map_err(RunError::System)?;
         let (sender, receiver) = completion();
         // A thread of its own for each hook: it blocks until the last process is dead, also when
         // nobody waits for the report any more.
         std::thread::Builder::new()
             .name("hook".to_owned())
-            .spawn(move || supervise::supervise(&settings, &hook, &told, &cancelled, sender))
+            .spawn(move || supervise(&settings, &hook, &told, &cancelled.into(), sender))
             .map_err(RunError::System)?;
 
         // Closing this end is the order to stop: by hand, or by dropping this future.

@@ -59,9 +59,16 @@ impl Layer {
     }
 
     /// What is missing without it.
-    pub(super) fn name(self) -> &'static str {
+    pub(super) fn lack(self) -> &'static str {
         match self {
             Self::Mounts => "mount namespace, and so nothing hides the agent's files",
+            Self::Capabilities | Self::Landlock | Self::Filter => self.name(),
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Mounts => "mount namespace",
             Self::Capabilities => "dropped capabilities",
             Self::Landlock => "Landlock",
             Self::Filter => "system call filter",

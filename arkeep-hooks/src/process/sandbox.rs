@@ -26,6 +26,7 @@ use seccompiler::BpfProgram;
 
 use super::filter;
 use super::group::mounts_of;
+use super::record::Layer;
 
 /// The layers, as far as this machine has them.
 #[derive(Debug)]
@@ -61,6 +62,19 @@ pub(super) struct Mounts {
 }
 
 impl Sandbox {
+    /// What is ready, by name.
+    pub(super) fn layers(&self) -> impl Iterator<Item = &'static str> {
+        [
+            (self.mounts.is_some(), Layer::Mounts),
+            (self.privileges != Privileges::None, Layer::Capabilities),
+            (self.landlock.is_some(), Layer::Landlock),
+            (self.filter.is_some(), Layer::Filter),
+        ]
+        .into_iter()
+        .filter(|(ready, _)| *ready)
+        .map(|(_, layer)| layer.name())
+    }
+
     pub(super) fn prepare(hidden: &[PathBuf], required: bool) -> Self {
         let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
         let privileges = match (geteuid().is_root(), held.is_empty()) {

@@ -1,6 +1,6 @@
 //! The agent's side of a running hook: its output, its time, its end.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ExitStatus};
@@ -9,16 +9,16 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::geteuid;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::Settings;
+use super::clock::now;
 use super::completion::Sender;
 use super::group::Group;
+use super::intake::Intake;
 use super::kernel;
 use super::launch::Launch;
 use super::record::{Record, Step};
 use super::sandbox::Sandbox;
-use crate::output::Capture;
 use crate::policy::ApprovedHook;
 use crate::run::{HookContext, HookReport, HookState, RunError};
 
@@ -50,9 +50,9 @@ struct Running {
     group: Option<Group>,
     lifeline: Option<OwnedFd>,
     status: OwnedFd,
-    output: std::fs::File,
-    capture: Capture,
+    output: Intake,
     started: Duration,
+    layers: Vec<&'static str>,
     notes: Vec<String>,
 }
 
@@ -77,7 +77,8 @@ impl Running {
             })
             .ok();
         let by_user = settings.account.is_some() || !geteuid().is_root();
-        if !by_user && !group.as_ref().is_some_and(Group::is_bounded) {
+        let bounded = by_user || group.as_ref().is_some_and(Group::is_bounded);
+        if !bounded {
             notes.push("not on this machine: a bound on the number of processes".to_owned());
         }
         let sandbox = Sandbox::prepare(&settings.hidden, settings.require_sandbox);
@@ -87,6 +88,11 @@ impl Running {
                 .iter()
                 .map(|what| format!("not on this machine: {what}")),
         );
+        let mut layers: Vec<_> = [(group.is_some(), CGROUP), (bounded, BOUND)]
+            .into_iter()
+            .filter_map(|(ready, layer)| ready.then_some(layer))
+            .collect();
+        layers.extend(sandbox.layers());
         if let (true, Some(lacking)) = (settings.require_sandbox, notes.first()) {
             if let Some(group) = &group {
                 group.remove();
@@ -102,8 +108,8 @@ impl Running {
                 lifeline: Some(lifeline),
                 status,
                 output,
-                capture: Capture::new(&context.secrets),
                 started,
+                layers,
                 notes,
             }),
             Err(error) => {
@@ -150,7 +156,7 @@ impl Running {
             let _ = poll(watched, Some(&wait));
             let [status, cancel, output] = ends.map(|end| end.revents());
             if ordered.is_some() || output != none {
-                open = self.read_output();
+                open = self.output.take();
             }
             if cancel != none && ordered.is_none() {
                 ordered = Some(HookState::Cancelled);
@@ -173,30 +179,13 @@ impl Running {
         now() + GRACE
     }
 
-    /// Takes one helping, so that a hook that never stops writing cannot keep us from the clock.
-    fn read_output(&mut self) -> bool {
-        let mut buffer = [0; HELPING];
-        match self.output.read(&mut buffer) {
-            Ok(0) => false,
-            Ok(length) => {
-                self.capture.push(buffer.get(..length).unwrap_or_default());
-                true
-            }
-            Err(error) => {
-                matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                )
-            }
-        }
-    }
-
     /// The last record, once it is there; `Some(None)` when the warden is gone without one.
     fn read_status(&mut self) -> Option<Option<Record>> {
         match read_record(&self.status) {
             Ok(Some(Record::Lacking(layer))) => {
                 self.notes
-                    .push(format!("not on this machine: {}", layer.name()));
+                    .push(format!("not on this machine: {}", layer.lack()));
+                self.layers.retain(|name| *name != layer.name());
                 None
             }
             Ok(record) => Some(record),
@@ -205,20 +194,7 @@ impl Running {
     }
 
     fn conclude(&mut self, ended: Option<Record>, ordered: Option<HookState>) -> HookReport {
-        // What the dead left in the pipe; not to its end, which a survivor could hold open.
-        for _ in 0..LAST_HELPINGS {
-            let mut end = [PollFd::new(&self.output, PollFlags::IN)];
-            let ready = poll(
-                &mut end,
-                Some(&Timespec {
-                    tv_sec: 0,
-                    tv_nsec: 0,
-                }),
-            );
-            if !ready.is_ok_and(|ready| ready > 0) || !self.read_output() {
-                break;
-            }
-        }
+        let output = self.output.finish();
         let mut status = None;
         let mut state = ordered.unwrap_or(HookState::Failed);
         if let Some(Record::Ended {
@@ -253,22 +229,19 @@ impl Running {
             let _ = self.warden.kill();
             self.notes.push("the hook's warden ended early".to_owned());
         }
-        let capture = std::mem::replace(
-            &mut self.capture,
-            Capture::new(&crate::redact::Secrets::default()),
-        );
         HookReport {
             state,
             exit_code: status.and_then(|status| status.code()),
             signal: status.and_then(|status| status.signal()),
-            output: capture.finish(),
+            output,
             elapsed: now().saturating_sub(self.started),
+            layers: std::mem::take(&mut self.layers),
             notes: std::mem::take(&mut self.notes),
         }
     }
 }
 
-type Ends = (Child, OwnedFd, OwnedFd, std::fs::File);
+type Ends = (Child, OwnedFd, OwnedFd, Intake);
 
 fn spawn(
     settings: &Settings,
@@ -280,13 +253,12 @@ fn spawn(
     let (lifeline, our_lifeline) = kernel::pipe().map_err(RunError::System)?;
     let (our_status, status) = kernel::pipe().map_err(RunError::System)?;
     let (our_output, output) = kernel::pipe().map_err(RunError::System)?;
-    for end in [&our_status, &our_output] {
-        fcntl_setfl(end, OFlags::NONBLOCK).map_err(|error| RunError::System(error.into()))?;
-    }
+    fcntl_setfl(&our_status, OFlags::NONBLOCK).map_err(|error| RunError::System(error.into()))?;
+    let intake = Intake::new(our_output, &context.secrets).map_err(RunError::System)?;
     let launch = Launch::prepare(settings, hook, context, group, sandbox, (lifeline, status))
         .map_err(RunError::System)?;
     match kernel::spawn(launch, output) {
-        Ok(warden) => Ok((warden, our_lifeline, our_status, our_output.into())),
+        Ok(warden) => Ok((warden, our_lifeline, our_status, intake)),
         Err(error) => Err(refused(&our_status, error)),
     }
 }
@@ -296,7 +268,7 @@ fn refused(status: &OwnedFd, error: io::Error) -> RunError {
     let mut lacking = None;
     while let Ok(Some(record)) = read_record(status) {
         match record {
-            Record::Lacking(layer) => lacking = Some(layer.name()),
+            Record::Lacking(layer) => lacking = Some(layer.lack()),
             Record::Failed(Step::Exec) => return RunError::Start(error),
             Record::Failed(Step::User) => return RunError::User(error.to_string()),
             Record::Failed(Step::Sandbox) => {
@@ -320,13 +292,6 @@ fn read_record(status: &OwnedFd) -> io::Result<Option<Record>> {
     })
 }
 
-fn now() -> Duration {
-    let now = clock_gettime(ClockId::Monotonic);
-    let secs = u64::try_from(now.tv_sec).unwrap_or(0);
-    Duration::new(secs, u32::try_from(now.tv_nsec).unwrap_or(0))
-}
-
-const HELPING: usize = 64 * 1024;
-/// A pipe holds 64 KiB, or 1 MiB when the hook enlarged it.
-const LAST_HELPINGS: usize = 17;
 const GRACE: Duration = Duration::from_secs(5);
+const CGROUP: &str = "cgroup";
+const BOUND: &str = "bound on processes";

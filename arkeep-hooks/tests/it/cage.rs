@@ -298,12 +298,25 @@ async fn run_without_a_sandbox_that_is_required() -> Outcome {
 /// H7
 #[tokio::test]
 async fn keep_what_is_missing_to_itself() -> Outcome {
-    let missing = ProcessRunner::new().without_cgroup().inspect().await?;
+    let with = ProcessRunner::new().inspect().await?;
+    let without = ProcessRunner::new().without_cgroup().inspect().await?;
 
-    assert!(
-        missing.iter().any(|line| line.contains("cgroup")),
-        "{missing:?}"
+    let missing = |line: &String| line.contains("not on this machine: cgroup");
+    assert!(without.lacking.iter().any(missing), "{without:?}");
+    assert!(!without.layers.contains(&"cgroup"), "{without:?}");
+    assert_ne!(
+        with.layers.contains(&"cgroup"),
+        with.lacking.iter().any(missing),
+        "{with:?}"
     );
+    for layer in ["Landlock", "system call filter"] {
+        let missing = |line: &String| line.contains(layer);
+        assert_ne!(
+            with.layers.contains(&layer),
+            with.lacking.iter().any(missing),
+            "{with:?}"
+        );
+    }
     Ok(())
 }
 

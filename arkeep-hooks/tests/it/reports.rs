@@ -91,6 +91,36 @@ async fn the_ends_of_endless_output_in_bounded_memory() -> Outcome {
     Ok(())
 }
 
+/// H9: every byte is taken and counted. `ARKEEP_PROOF=full` makes it 10 GB.
+#[tokio::test]
+async fn the_ends_of_gigabytes() -> Outcome {
+    let bench = Bench::new()?;
+    let bytes: u64 = if is_full() {
+        10_000_000_000
+    } else {
+        100_000_000
+    };
+    let before = high_water_kib()?;
+
+    let script = format!("head -c {bytes} /dev/zero | tr '\\0' x");
+    let report = bench.script(&script, 3_000).await?;
+
+    assert_eq!(report.state, HookState::Succeeded);
+    let left_out = format!("\n[… {} bytes left out …]\n", bytes - 64 * 1024);
+    assert!(report.output.contains(&left_out), "{}", report.output.len());
+    let grown = high_water_kib()? - before;
+    assert!(grown < 16 * 1024, "memory grew by {grown} KiB");
+    Ok(())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how much a run of the tests proves"
+)]
+fn is_full() -> bool {
+    std::env::var("ARKEEP_PROOF").is_ok_and(|proof| proof == "full")
+}
+
 fn high_water_kib() -> Result<u64, Box<dyn std::error::Error>> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status

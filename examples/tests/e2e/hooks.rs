@@ -9,7 +9,8 @@ fn hook(exec: &[&str]) -> Value {
     json!({"name": "hook", "exec": exec, "timeout": 20})
 }
 
-/// H6, H10: with the default policy nothing runs, and the log says which file to change.
+/// H6, H10: with the default policy nothing runs, the log says which file to change, and the API
+/// said before what would happen.
 #[tokio::test(flavor = "multi_thread")]
 async fn are_off_unless_the_owner_allows_them() -> Outcome {
     let fleet = Fleet::start().await?;
@@ -19,6 +20,15 @@ async fn are_off_unless_the_owner_allows_them() -> Outcome {
     let policy = fleet
         .policy(&[&source], json!({"hooks": {"before": [touch]}}))
         .await?;
+
+    let agent = fleet
+        .api
+        .get(&format!("/api/v1/agents/{}", fleet.agent_id))
+        .await?
+        .expect(200)?;
+    assert_eq!(agent.str("/hook_policy"), "off");
+    let sandbox = agent.str("/sandbox");
+    assert!(sandbox.contains("complete"), "{sandbox}");
 
     let job = fleet.run(&policy).await?;
 

@@ -78,6 +78,133 @@ async fn check_answers_each_line() -> TestResult {
     Ok(())
 }
 
+#[derive(serde::Deserialize)]
+struct Vector {
+    expect: String,
+    shell: String,
+    rule: Option<String>,
+}
+
+/// H1, H2, H3, H11: the program judges as every vector is marked, and what it prints as the one
+/// spelling of a line is judged the same and printed the same.
+#[tokio::test]
+async fn check_judges_the_corpus_as_it_is_marked() -> TestResult {
+    let corpus = include_str!("../../../../arkeep-hooks/tests/vectors/hooks.jsonl");
+    let own = include_str!("../../../../arkeep-hooks/tests/vectors/more-hooks.jsonl");
+    let both = format!("{corpus}{own}");
+
+    let output = hook(&["check"], &both).await?;
+
+    assert_eq!(output.status.code(), Some(1));
+    let verdicts = lines(&output);
+    assert_eq!(verdicts.len(), both.lines().count());
+    let mut canonical = Vec::new();
+    for (verdict, marked) in verdicts.iter().zip(both.lines()) {
+        let marked: Vector = serde_json::from_str(marked)?;
+        assert_eq!(verdict["verdict"], marked.expect, "{:?}", marked.shell);
+        if let Some(rule) = marked.rule {
+            assert_eq!(verdict["rule"], rule, "{:?}", marked.shell);
+        }
+        if marked.expect == "accept" {
+            canonical.push(verdict["canonical"].clone());
+        } else {
+            assert!(!verdict["hint"].as_str().unwrap().is_empty());
+        }
+    }
+    let again: Vec<_> = canonical
+        .iter()
+        .map(|shell| serde_json::json!({"shell": shell}).to_string())
+        .collect();
+    let output = hook(&["check"], &again.join("\n")).await?;
+    assert_eq!(output.status.code(), Some(0));
+    let printed: Vec<_> = lines(&output)
+        .iter()
+        .map(|verdict| verdict["canonical"].clone())
+        .collect();
+    assert_eq!(printed, canonical);
+    Ok(())
+}
+
+/// H2: programs read the answers, and a person at a terminal sees the place as well.
+#[tokio::test]
+async fn check_underlines_for_a_person_and_for_nobody_else() -> TestResult {
+    let line = r#"{"shell":"pg_dump $(cat name)"}"#;
+    let underlined = ["pg_dump $(cat name)", "        ^^"];
+    let dir = tempfile::tempdir()?;
+    let input = dir.path().join("hooks");
+    fs::write(&input, line)?;
+    let command = format!(
+        "{} hook check < {}",
+        env!("CARGO_BIN_EXE_arkeep-agent"),
+        input.display()
+    );
+
+    let piped = hook(&["check"], line).await?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a terminal, and the program under test on it"
+    )]
+    let terminal = tokio::process::Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .await?;
+
+    assert!(piped.stderr.is_empty(), "{}", said(&piped));
+    let seen = String::from_utf8(terminal.stdout)?;
+    let seen: Vec<_> = seen.lines().map(str::trim_end).collect();
+    assert!(seen.windows(2).any(|two| two == underlined), "{seen:?}");
+    assert!(seen[0].starts_with('{'), "{seen:?}");
+    Ok(())
+}
+
+/// H2
+#[tokio::test]
+async fn sign_underlines_what_cannot_be_signed() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let key = dir.path().join("key").to_string_lossy().into_owned();
+    hook(&["keygen", "--key-file", &key], "").await?;
+    let id = "0190a0b0-0000-7000-8000-000000000000";
+    let list = r#"{"after":[{"name":"a","shell":"true"},{"name":"b","shell":"ls *.sql"}]}"#;
+
+    let arguments = ["sign", "--key-file", &key, "--agent", id, "--policy", id];
+    let output = hook(&arguments, list).await?;
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let said = said(&output);
+    assert!(
+        said.contains("hooks.after[1]: hook refused (glob)"),
+        "{said}"
+    );
+    assert!(said.contains("ls *.sql\n   ^"), "{said}");
+    Ok(())
+}
+
+/// H7: the layers that are there by name, and each that is missing on a line of its own.
+#[tokio::test]
+async fn the_doctor_shows_what_the_sandbox_can_do() -> TestResult {
+    let machine = Machine::new("[hooks]\npolicy = 'any'\n")?;
+
+    let output = machine.command(["doctor"]).output().await?;
+
+    let told = String::from_utf8(output.stdout)?;
+    assert!(told.contains("ok   hooks: policy any\n"), "{told}");
+    let mut sandbox = told
+        .lines()
+        .filter_map(|line| line.strip_prefix("ok   sandbox: "));
+    let first = sandbox.next().ok_or("a line")?;
+    let (word, layers) = first.split_once(": ").ok_or("a list")?;
+    let rest: Vec<_> = sandbox.collect();
+    assert_eq!(word == "complete", rest.is_empty(), "{told}");
+    assert!(layers.contains("system call filter"), "{told}");
+    assert!(
+        rest.iter()
+            .all(|line| line.contains("not on this machine: "))
+    );
+    Ok(())
+}
+
 /// A line beyond every bound is answered like any other, and does not hide the next.
 #[tokio::test]
 async fn check_answers_a_line_of_any_length() -> TestResult {

@@ -1,12 +1,6 @@
-//! The calls that Rust cannot vouch for. All `unsafe` code of this crate is here.
-//!
-//! Everything in this file that runs in a forked copy of the agent runs under one rule: the copy
-//! has a single thread, and whatever lock another thread held at the fork is held for ever. So it
-//! calls the kernel and nothing else: no allocation, no formatting, no destructor that frees.
-#![expect(unsafe_code, reason = "fork, exec and signal masks have no safe form")]
+//! Linux: fork, cgroups, signals, Landlock, descriptors.
 
-use std::ffi::{CString, c_char, c_int, c_long};
-use std::fmt;
+use std::ffi::{c_int, c_long};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -18,73 +12,11 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
-use super::launch::Launch;
-use super::warden;
-
-/// `argv` and `envp` in the shape that `execve` takes.
-pub(super) struct ExecVectors {
-    argv: PointerList,
-    envp: PointerList,
-}
-
-struct PointerList {
-    /// Keeps alive what `pointers` points to.
-    strings: Vec<CString>,
-    pointers: Vec<*const c_char>,
-}
-
-// SAFETY: the pointers lead into `strings`, which are owned by the same value and never changed.
-unsafe impl Send for PointerList {}
-// SAFETY: as above; there is no interior mutability.
-unsafe impl Sync for PointerList {}
-
-impl ExecVectors {
-    /// Takes the program as the first of `argv`.
-    pub(super) fn new(argv: Vec<CString>, envp: Vec<CString>) -> Self {
-        Self {
-            argv: PointerList::new(argv),
-            envp: PointerList::new(envp),
-        }
-    }
-
-    /// Becomes the program, or says why not.
-    ///
-    /// `execve` and not `execvp`: the latter hands a file without `#!` to a shell.
-    pub(super) fn execute(&self) -> io::Error {
-        let Some(program) = self.argv.strings.first() else {
-            return io::Error::from_raw_os_error(libc::ENOENT);
-        };
-        // SAFETY: `program` ends with NUL, and both lists end with a null pointer.
-        unsafe {
-            libc::execve(
-                program.as_ptr(),
-                self.argv.pointers.as_ptr(),
-                self.envp.pointers.as_ptr(),
-            )
-        };
-        io::Error::last_os_error()
-    }
-}
-
-impl PointerList {
-    fn new(strings: Vec<CString>) -> Self {
-        let pointers = strings
-            .iter()
-            .map(|string| string.as_ptr())
-            .chain(std::iter::once(std::ptr::null()))
-            .collect();
-        Self { strings, pointers }
-    }
-}
-
-impl fmt::Debug for ExecVectors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.argv.strings).finish()
-    }
-}
+use super::super::launch::Launch;
+use super::super::warden;
 
 /// A pipe that no program of ours inherits: the reading end first.
-pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(in crate::process) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe_with(PipeFlags::CLOEXEC)?)
 }
 
@@ -94,7 +26,7 @@ pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     clippy::disallowed_methods,
     reason = "the one place in this crate that starts a process"
 )]
-pub(super) fn spawn(launch: Launch, output: OwnedFd) -> io::Result<Child> {
+pub(in crate::process) fn spawn(launch: Launch, output: OwnedFd) -> io::Result<Child> {
     // The name is never executed: `warden::divide` calls `execve` itself.
     let mut command = Command::new("/proc/self/exe");
     command
@@ -107,7 +39,7 @@ pub(super) fn spawn(launch: Launch, output: OwnedFd) -> io::Result<Child> {
 }
 
 /// Which side of a fork this is.
-pub(super) enum Side {
+pub(in crate::process) enum Side {
     Parent(Pid),
     Child {
         /// Whether it was born in the cgroup that was asked for.
@@ -120,7 +52,7 @@ pub(super) enum Side {
 ///
 /// The bare calls instead of `libc::fork`: that one runs the handlers that libraries registered,
 /// and they may take locks.
-pub(super) fn fork(cgroup: Option<&OwnedFd>) -> io::Result<Side> {
+pub(in crate::process) fn fork(cgroup: Option<&OwnedFd>) -> io::Result<Side> {
     if let Some(cgroup) = cgroup {
         // SAFETY: all clear is a valid value of every field.
         let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -157,7 +89,7 @@ fn side(pid: c_long, in_cgroup: bool) -> io::Result<Side> {
 }
 
 /// Ends the process on the spot, without a destructor.
-pub(super) fn exit(code: c_int) -> ! {
+pub(in crate::process) fn exit(code: c_int) -> ! {
     // SAFETY: always sound; it runs nothing of ours.
     unsafe { libc::_exit(code) }
 }
@@ -166,7 +98,7 @@ pub(super) fn exit(code: c_int) -> ! {
 ///
 /// The bare call instead of `libc::signal`: that one leaves out the two signals that the C library
 /// keeps for itself, and whoever started the agent may have had them ignored.
-pub(super) fn reset_signals() {
+pub(in crate::process) fn reset_signals() {
     let default = [0_u64; 4];
     for signal in 1..=64 {
         // SAFETY: the kernel's `sigaction` has at most 32 bytes; all clear it says `SIG_DFL`, no
@@ -184,7 +116,7 @@ pub(super) fn reset_signals() {
 }
 
 /// Blocks every signal, or none.
-pub(super) fn block_signals(block: bool) -> io::Result<()> {
+pub(in crate::process) fn block_signals(block: bool) -> io::Result<()> {
     let set = signal_set(|set| {
         // SAFETY: `set` is a valid place for a signal set.
         unsafe {
@@ -200,7 +132,7 @@ pub(super) fn block_signals(block: bool) -> io::Result<()> {
 }
 
 /// A descriptor that is readable when a child has ended. The signal must be blocked.
-pub(super) fn child_signal() -> io::Result<OwnedFd> {
+pub(in crate::process) fn child_signal() -> io::Result<OwnedFd> {
     let set = signal_set(|set| {
         // SAFETY: `set` is a valid place for a signal set, and the number is a signal's.
         unsafe {
@@ -223,20 +155,20 @@ fn signal_set(fill: impl FnOnce(*mut libc::sigset_t)) -> libc::sigset_t {
 }
 
 /// Gives this process a mount namespace of its own.
-pub(super) fn own_mounts() -> io::Result<()> {
+pub(in crate::process) fn own_mounts() -> io::Result<()> {
     // SAFETY: no memory and no descriptor is unshared.
     Ok(unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?)
 }
 
 /// Enters a Landlock domain. `no_new_privs` must be set.
-pub(super) fn restrict_by(ruleset: &OwnedFd) -> io::Result<()> {
+pub(in crate::process) fn restrict_by(ruleset: &OwnedFd) -> io::Result<()> {
     // SAFETY: takes a descriptor and flags, and no memory.
     let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) };
     check(c_int::try_from(result).unwrap_or(-1))
 }
 
 /// Has the kernel close every descriptor from 3 up when the program starts.
-pub(super) fn close_on_exec_from_3() -> io::Result<()> {
+pub(in crate::process) fn close_on_exec_from_3() -> io::Result<()> {
     match close_range(3, c_int::MAX, CLOSE_RANGE_CLOEXEC) {
         Err(error) if too_old(&error) => each_descriptor(|fd| {
             if fd > 2 {
@@ -249,7 +181,9 @@ pub(super) fn close_on_exec_from_3() -> io::Result<()> {
 }
 
 /// Closes every descriptor but these, which nobody in this process may own.
-pub(super) fn close_all_but<const N: usize>(keep: [Option<&OwnedFd>; N]) -> io::Result<()> {
+pub(in crate::process) fn close_all_but<const N: usize>(
+    keep: [Option<&OwnedFd>; N],
+) -> io::Result<()> {
     let mut numbers = keep.map(|fd| fd.map_or(-1, AsRawFd::as_raw_fd));
     numbers.sort_unstable();
     let mut from = 0;
