@@ -89,6 +89,27 @@ pub(super) fn merge<T: DeserializeOwned>(
     body::convert(target)
 }
 
+/// What one member would be after a patch of it; nothing when that could not be read.
+pub(super) fn outcome<T: Serialize + DeserializeOwned>(
+    before: &T,
+    patch: &Value,
+) -> Result<Option<T>, Problem> {
+    let member = "member".to_owned();
+    let mut target = serde_json::to_value(before)
+        .map(|before| Value::Object(Map::from_iter([(member.clone(), before)])))
+        .map_err(|error| Problem::new(Code::Internal, "it cannot be written").because(error))?;
+    apply(
+        &mut target,
+        Map::from_iter([(member.clone(), patch.clone())]),
+    );
+    let after = target
+        .as_object_mut()
+        .and_then(|target| target.remove(&member));
+    // A member that was removed is the empty one.
+    let after = after.unwrap_or_else(|| Value::Object(Map::new()));
+    Ok(serde_json::from_value(after).ok())
+}
+
 // RFC 7396 §2. Depth is bounded by the judge of the body.
 fn apply(target: &mut Value, patch: Map<String, Value>) {
     if !target.is_object() {

@@ -68,6 +68,20 @@ pub struct FieldError {
     pub field: String,
     /// What is wrong with it. Never what was sent: that may be a secret in the wrong place.
     pub detail: String,
+    /// Where a judge found it, and by which rule.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<Finding>,
+}
+
+/// What a judge of a text says beyond one sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The rule that was broken, by its stable name.
+    pub rule: &'static str,
+    /// The bytes of the field that broke it; nothing when the field as a whole is meant.
+    pub span: Option<[usize; 2]>,
+    /// What to write instead.
+    pub hint: String,
 }
 
 impl Problem {
@@ -99,7 +113,17 @@ impl Problem {
         self.errors.push(FieldError {
             field: field.into(),
             detail: detail.into(),
+            finding: None,
         });
+        self
+    }
+
+    /// Adds to the field that was named last where its fault lies.
+    #[must_use]
+    pub(super) fn found(mut self, finding: Finding) -> Self {
+        if let Some(error) = self.errors.last_mut() {
+            error.finding = Some(finding);
+        }
         self
     }
 

@@ -14,9 +14,10 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::super::access::Caller;
-use super::super::body::{Json, MergePatch, NoBody};
+use super::super::body::{self, Json, MergePatch, NoBody};
 use super::super::params::{Id, Params};
 use super::super::patch::{self, IfMatch, Tagged};
 use super::super::problem::{Code, Problem};
@@ -40,8 +41,10 @@ struct Made {
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
-    Json(mut sent): Json<Sent>,
+    Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, Problem> {
+    api.may_name_hooks(&caller, &Hooks::default(), body.get("hooks"))?;
+    let mut sent: Sent = body::convert(Value::Object(body))?;
     check::policy(&sent)?;
     api.may_set_hooks(&caller, &Hooks::default(), &sent.hooks)?;
     let agent = api.agent_for_work(sent.agent_id).await?;
@@ -103,6 +106,7 @@ pub(super) async fn change(
 ) -> Result<Tagged<PolicyBody>, Problem> {
     let before = api.policy(id).await?;
     if_match.check(before.version)?;
+    api.may_name_hooks(&caller, &before.settings.hooks, patch.0.get("hooks"))?;
     let mut sent: Sent = patch::merge(Writable::from(before.clone()), patch, &Sent::FIELDS)?;
     check::policy(&sent)?;
     if sent.agent_id != before.agent {
@@ -188,12 +192,31 @@ impl Api {
         ))
     }
 
+    // Before the body is judged: to whoever may not set hooks, a malformed one is as forbidden as
+    // any other, and the judge answers no questions.
+    fn may_name_hooks(
+        &self,
+        caller: &Caller,
+        before: &Hooks,
+        sent: Option<&Value>,
+    ) -> Result<(), Problem> {
+        let Some(sent) = sent else { return Ok(()) };
+        match patch::outcome(before, sent)? {
+            Some(after) => self.may_set_hooks(caller, before, &after),
+            None => self.may_write_hooks(caller),
+        }
+    }
+
     // Compared with what is there, not with what was sent: whatever road a hook takes into the
     // request, it is seen here.
     fn may_set_hooks(&self, caller: &Caller, before: &Hooks, after: &Hooks) -> Result<(), Problem> {
-        if before == after {
-            return Ok(());
+        match before == after {
+            true => Ok(()),
+            false => self.may_write_hooks(caller),
         }
+    }
+
+    fn may_write_hooks(&self, caller: &Caller) -> Result<(), Problem> {
         if caller.role() < Role::Admin {
             return Err(Problem::new(
                 Code::Forbidden,

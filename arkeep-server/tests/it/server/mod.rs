@@ -6,6 +6,7 @@ mod client;
 mod data_dir;
 mod factors;
 mod health;
+mod hooks;
 mod input;
 mod process;
 mod resources;

@@ -5,12 +5,12 @@ use std::str::FromStr as _;
 
 use arkeep_core::ExposeSecret;
 use arkeep_core::policy::{Hook, Schedule, Source};
-use arkeep_hooks::{HookSpec, RawHook};
+use arkeep_hooks::{HookRefusal, HookSpec, RawHook};
 use croner::Cron;
 
 use super::shape::Sent;
 use crate::http::checks::{Checks, is_plain};
-use crate::http::problem::Problem;
+use crate::http::problem::{Finding, Problem};
 use crate::store::policies::Window;
 
 /// Refuses a policy that could not run, or not as it reads.
@@ -202,12 +202,25 @@ fn hooks(sent: &Sent) -> Result<(), Problem> {
         }
         for (index, hook) in hooks.iter().enumerate() {
             if let Err(refusal) = HookSpec::check(raw(hook)) {
-                let field = format!("hooks.{phase}[{index}]");
-                return Err(Problem::invalid(field, refusal.hint()));
+                return Err(refused(format!("hooks.{phase}[{index}]"), &refusal));
             }
         }
     }
     Ok(())
+}
+
+// A span counts the bytes of the shell text, so the field it goes with is that text.
+fn refused(hook: String, refusal: &HookRefusal) -> Problem {
+    let span = refusal.span().map(|span| [span.start, span.end]);
+    let field = match span {
+        Some(_) => format!("{hook}.shell"),
+        None => hook,
+    };
+    Problem::invalid(field, refusal.hint()).found(Finding {
+        rule: refusal.rule().name(),
+        span,
+        hint: refusal.hint().to_owned(),
+    })
 }
 
 fn raw(hook: &Hook) -> RawHook {
