@@ -21,8 +21,11 @@ use crate::{AgentId, JobId, PolicyId, StoreError, Timestamp};
 /// indexed statement each.
 #[async_trait]
 pub trait JobQueue: fmt::Debug + Send + Sync {
-    /// Adds a job, or folds it into one of the same policy and kind that has not begun, whose
-    /// deadline becomes the later of the two.
+    /// Adds a job, or folds it into one of the same policy and kind that was never given to its
+    /// agent, whose deadline becomes the later of the two.
+    ///
+    /// Nothing is folded into a job that its agent has had: what it is to do was fixed when it was
+    /// sent, and whoever asks later asks for what the policy says later.
     ///
     /// Of many callers with the same policy, kind and `scheduled_for`, one makes a job; the others
     /// are told [`Enqueued::Known`]. A job without a policy, or of a kind that does not
@@ -30,7 +33,11 @@ pub trait JobQueue: fmt::Debug + Send + Sync {
     async fn enqueue(&self, job: &NewJob) -> Result<Enqueued, StoreError>;
 
     /// Leases the oldest queued job of the agent until `now + lease`, with a higher fence than any
-    /// holder had before. A job past its deadline is not leased.
+    /// holder had before.
+    ///
+    /// A job past its deadline is not leased, nor one that [folds](JobKind::folds) while another of
+    /// its policy and kind is leased or runs: it would only wait at the agent, where nothing more
+    /// can be folded into it.
     async fn claim(
         &self,
         agent: AgentId,
@@ -97,7 +104,7 @@ pub struct NewJob {
 pub enum Enqueued {
     /// It waits.
     Created(JobId),
-    /// It was counted in this one, which has not begun.
+    /// It was counted in this one, which waits and was never given out.
     Folded(JobId),
     /// This one was made for the same tick before.
     Known(JobId),

@@ -42,6 +42,7 @@ macro_rules! job_queue_conformance {
         $crate::job_queue_conformance!(@each $fixture;
             enqueue_folds_into_a_job_that_waits
             enqueue_folds_nothing_into_a_job_that_runs
+            enqueue_folds_nothing_into_what_was_given_out
             enqueue_never_folds_what_has_parameters_of_its_own
             enqueue_has_one_winner_among_concurrent_callers
             enqueue_remembers_the_ticks_that_were_folded
@@ -49,6 +50,8 @@ macro_rules! job_queue_conformance {
             claim_takes_the_oldest_of_the_agent
             claim_has_one_winner_among_concurrent_callers
             claim_passes_over_what_is_past_its_deadline
+            claim_gives_out_one_job_of_a_policy_and_kind_at_a_time
+            claim_gives_out_one_job_of_a_policy_to_concurrent_callers
             claim_raises_the_fence
             apply_moves_each_report_once
             apply_hears_only_the_owner
@@ -100,10 +103,6 @@ pub async fn enqueue_folds_into_a_job_that_waits(fixture: &dyn JobQueueFixture) 
         Enqueued::Created(elsewhere.id)
     );
     assert_eq!(queue.enqueue(&verify).await?, Enqueued::Created(verify.id));
-
-    claim(queue, agent).await?;
-    let while_leased = queue.enqueue(&backup(agent, policy, 3)).await?;
-    assert_eq!(while_leased, Enqueued::Folded(first.id));
     Ok(())
 }
 
@@ -116,6 +115,32 @@ pub async fn enqueue_folds_nothing_into_a_job_that_runs(fixture: &dyn JobQueueFi
     let next = backup(agent, policy, 2);
 
     assert_eq!(queue.enqueue(&next).await?, Enqueued::Created(next.id));
+    Ok(())
+}
+
+/// S4: the holder of the first does what the policy said when it was sent.
+pub async fn enqueue_folds_nothing_into_what_was_given_out(
+    fixture: &dyn JobQueueFixture,
+) -> Promise {
+    let queue = fixture.queue();
+    let agent = fixture.agent().await;
+    let policy = fixture.policy(agent).await;
+    queue.enqueue(&backup(agent, policy, 1)).await?;
+    let leased = claim(queue, agent).await?;
+
+    let second = backup(agent, policy, 2);
+    let while_leased = queue.enqueue(&second).await?;
+    assert_eq!(while_leased, Enqueued::Created(second.id));
+    let lost = queue.reclaim(NOON.plus(LEASE)).await?;
+    assert_eq!(lost, [(leased.id, JobState::Queued)]);
+    let after_the_lease = queue.enqueue(&backup(agent, policy, 3)).await?;
+    assert_eq!(after_the_lease, Enqueued::Folded(second.id));
+
+    assert!(
+        queue
+            .extend(agent, leased.id, leased.fence, after(300))
+            .await?
+    );
     Ok(())
 }
 
@@ -257,6 +282,51 @@ pub async fn claim_passes_over_what_is_past_its_deadline(fixture: &dyn JobQueueF
 
     assert_eq!(queue.claim(agent, LEASE, after(10)).await?, None);
     assert!(queue.claim(agent, LEASE, after(9)).await?.is_some());
+    Ok(())
+}
+
+/// S3: what waits goes on taking in later ticks, and begins with the policy of that moment.
+pub async fn claim_gives_out_one_job_of_a_policy_and_kind_at_a_time(
+    fixture: &dyn JobQueueFixture,
+) -> Promise {
+    let queue = fixture.queue();
+    let agent = fixture.agent().await;
+    let policy = fixture.policy(agent).await;
+    let running = run_one(fixture, agent, policy).await?;
+    let next = backup(agent, policy, 2);
+    queue.enqueue(&next).await?;
+    let verify = NewJob {
+        kind: JobKind::Verify,
+        ..backup(agent, policy, 3)
+    };
+    queue.enqueue(&verify).await?;
+
+    let other_kind = claim(queue, agent).await?;
+    assert_eq!(other_kind.id, verify.id);
+    assert_eq!(queue.claim(agent, LEASE, NOON).await?, None);
+    let meanwhile = queue.enqueue(&backup(agent, policy, 4)).await?;
+    assert_eq!(meanwhile, Enqueued::Folded(next.id));
+
+    let done = finished(&running, 2, Outcome::Succeeded);
+    queue.apply(agent, &done, NOON).await?;
+    assert_eq!(claim(queue, agent).await?.id, next.id);
+    Ok(())
+}
+
+pub async fn claim_gives_out_one_job_of_a_policy_to_concurrent_callers(
+    fixture: &dyn JobQueueFixture,
+) -> Promise {
+    let queue = fixture.queue();
+    let agent = fixture.agent().await;
+    let policy = fixture.policy(agent).await;
+    queue.enqueue(&backup(agent, policy, 1)).await?;
+    claim(queue, agent).await?;
+    queue.enqueue(&backup(agent, policy, 2)).await?;
+    queue.reclaim(NOON.plus(LEASE)).await?;
+
+    let answers = all((0..100).map(|_| queue.claim(agent, LEASE, NOON))).await?;
+
+    assert_eq!(answers.iter().flatten().count(), 1);
     Ok(())
 }
 

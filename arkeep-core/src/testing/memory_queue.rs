@@ -42,8 +42,18 @@ impl Job {
         self.state.after(event, now).ok()
     }
 
-    fn waits(&self) -> bool {
-        matches!(self.state, JobState::Queued | JobState::Leased)
+    /// Whether later requests may be counted in it.
+    fn takes_more(&self) -> bool {
+        self.state == JobState::Queued && self.attempt == 0
+    }
+
+    /// Whether it stands in the way of another one.
+    fn is_ahead_of(&self, other: &NewJob) -> bool {
+        other.kind.folds()
+            && other.policy.is_some()
+            && other.policy == self.new.policy
+            && other.kind == self.new.kind
+            && matches!(self.state, JobState::Leased | JobState::Running)
     }
 
     fn is_past_deadline(&self, now: Timestamp) -> bool {
@@ -108,7 +118,7 @@ impl JobQueue for MemoryQueue {
                 return Ok(Enqueued::Known(*known));
             }
             let waiting = jobs.by_id.values_mut().find(|job| {
-                job.new.policy == new.policy && job.new.kind == new.kind && job.waits()
+                job.new.policy == new.policy && job.new.kind == new.kind && job.takes_more()
             });
             if let Some(job) = waiting {
                 job.deadline = job.deadline.zip(new.deadline).map(|(a, b)| a.max(b));
@@ -139,10 +149,15 @@ impl JobQueue for MemoryQueue {
         now: Timestamp,
     ) -> Result<Option<ClaimedJob>, StoreError> {
         let mut jobs = self.jobs();
-        let oldest = jobs.by_id.values_mut().find(|job| {
-            job.new.agent == agent && job.state == JobState::Queued && !job.is_past_deadline(now)
+        let all = &jobs.by_id;
+        let oldest = all.values().find(|job| {
+            job.new.agent == agent
+                && job.state == JobState::Queued
+                && !job.is_past_deadline(now)
+                && !all.values().any(|other| other.is_ahead_of(&job.new))
         });
-        Ok(oldest.map(|job| {
+        let id = oldest.map(|job| job.new.id);
+        Ok(id.and_then(|id| jobs.by_id.get_mut(&id)).map(|job| {
             job.state = JobState::Leased;
             job.attempt += 1;
             job.fence = Fence(job.fence.0 + 1);

@@ -130,10 +130,10 @@ impl Scheduler {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let parts = &self.0;
-        if catch_up == CatchUp::None
-            && let Some(missed) = parts.jobs.miss(policy.id, kind, tick, now).await?
-        {
-            tracing::info!(policy = %policy.id, job = %missed, "its agent stayed away: missed");
+        if catch_up == CatchUp::None {
+            for missed in parts.jobs.miss(policy.id, kind, tick, now).await? {
+                tracing::info!(policy = %policy.id, job = %missed, "its agent stayed away: missed");
+            }
         }
         let deadline = policy.settings.deadline.map(Duration::from_secs);
         let job = NewJob {

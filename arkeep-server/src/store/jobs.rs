@@ -32,15 +32,15 @@ pub trait JobStore: fmt::Debug + Send + Sync {
         destinations: &[DestinationId],
     ) -> Result<bool, StoreError>;
 
-    /// Ends the job of this policy and kind that waits for its agent, if there is one of an earlier
-    /// tick than this, because its time has passed. Returns it.
+    /// Ends the jobs of this policy and kind that wait for their agent, of earlier ticks than this,
+    /// because their time has passed. Returns them.
     async fn miss(
         &self,
         policy: PolicyId,
         kind: JobKind,
         tick: Timestamp,
         now: Timestamp,
-    ) -> Result<Option<JobId>, StoreError>;
+    ) -> Result<Vec<JobId>, StoreError>;
 
     /// Ends a job that its holder will never end, as failed. What the holder says later is kept as
     /// a late result. Returns `false` when the job is not held under this fence.

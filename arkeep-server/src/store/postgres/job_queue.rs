@@ -37,31 +37,42 @@ impl JobQueue for PostgresStore {
         lease: Duration,
         now: Timestamp,
     ) -> Result<Option<ClaimedJob>, StoreError> {
-        sqlx::query(
+        if !self.has_queued(agent).await? {
+            return Ok(None);
+        }
+        // Alone, so that nobody else gives out another job of the policy in between.
+        let mut transaction = self.begin().await?;
+        let claimed = sqlx::query(
             "UPDATE jobs SET state = 'leased', attempt = attempt + 1, fence = fence + 1, \
              lease_until = $3, applied_sequence = 0 \
-             WHERE id = (SELECT id FROM jobs WHERE agent_id = $1 AND state = 'queued' \
-                 AND (deadline IS NULL OR deadline > $2) ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) \
+             WHERE id = (SELECT id FROM jobs next WHERE agent_id = $1 AND state = 'queued' \
+                 AND (deadline IS NULL OR deadline > $2) \
+                 AND NOT (folds AND EXISTS (SELECT 1 FROM jobs ahead \
+                     WHERE ahead.policy_id = next.policy_id AND ahead.kind = next.kind \
+                     AND ahead.state IN ('leased', 'running'))) \
+                 ORDER BY id LIMIT 1 FOR UPDATE) \
              RETURNING id, kind, policy_id, attempt, fence, deadline, parameters",
         )
         .bind(agent.to_string())
         .bind(now.as_unix_millis())
         .bind(now.plus(lease).as_unix_millis())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *transaction)
         .await
-        .map_err(failed)?
-        .map(|row| {
-            Ok(ClaimedJob {
-                id: row.word("id")?,
-                kind: row.word("kind")?,
-                policy: row.word_if("policy_id")?,
-                attempt: row.count("attempt")?,
-                fence: Fence(row.count("fence")?),
-                deadline: row.time_if("deadline")?,
-                parameters: row.text("parameters")?,
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        claimed
+            .map(|row| {
+                Ok(ClaimedJob {
+                    id: row.word("id")?,
+                    kind: row.word("kind")?,
+                    policy: row.word_if("policy_id")?,
+                    attempt: row.count("attempt")?,
+                    fence: Fence(row.count("fence")?),
+                    deadline: row.time_if("deadline")?,
+                    parameters: row.text("parameters")?,
+                })
             })
-        })
-        .transpose()
+            .transpose()
     }
 
     async fn apply(
@@ -173,6 +184,19 @@ impl JobQueue for PostgresStore {
     }
 }
 
+impl PostgresStore {
+    /// Whether it is worth waiting for the lock of all writers.
+    async fn has_queued(&self, agent: AgentId) -> Result<bool, StoreError> {
+        let found =
+            sqlx::query("SELECT 1 FROM jobs WHERE agent_id = $1 AND state = 'queued' LIMIT 1")
+                .bind(agent.to_string())
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(failed)?;
+        Ok(found.is_some())
+    }
+}
+
 async fn known(
     transaction: &mut Transaction<'_, Postgres>,
     job: &NewJob,
@@ -197,7 +221,7 @@ async fn fold(
     // No deadline is later than any.
     sqlx::query(
         "UPDATE jobs SET folded = folded + 1, deadline = CASE WHEN deadline IS NOT NULL AND $3 IS NOT NULL THEN greatest(deadline, $3) END \
-         WHERE policy_id = $1 AND kind = $2 AND folds AND state IN ('queued', 'leased') \
+         WHERE policy_id = $1 AND kind = $2 AND folds AND state = 'queued' AND attempt = 0 \
          RETURNING id",
     )
     .bind(job.policy.map(|id| id.to_string()))

@@ -40,8 +40,12 @@ impl JobQueue for SqliteStore {
         sqlx::query(
             "UPDATE jobs SET state = 'leased', attempt = attempt + 1, fence = fence + 1, \
              lease_until = $3, applied_sequence = 0 \
-             WHERE id = (SELECT id FROM jobs WHERE agent_id = $1 AND state = 'queued' \
-                 AND (deadline IS NULL OR deadline > $2) ORDER BY id LIMIT 1) \
+             WHERE id = (SELECT id FROM jobs next WHERE agent_id = $1 AND state = 'queued' \
+                 AND (deadline IS NULL OR deadline > $2) \
+                 AND NOT (folds = 1 AND EXISTS (SELECT 1 FROM jobs ahead \
+                     WHERE ahead.policy_id = next.policy_id AND ahead.kind = next.kind \
+                     AND ahead.state IN ('leased', 'running'))) \
+                 ORDER BY id LIMIT 1) \
              RETURNING id, kind, policy_id, attempt, fence, deadline, parameters",
         )
         .bind(agent.to_string())
@@ -197,7 +201,7 @@ async fn fold(
     // max() of a number and NULL is NULL: no deadline is later than any.
     sqlx::query(
         "UPDATE jobs SET folded = folded + 1, deadline = max(deadline, $3) \
-         WHERE policy_id = $1 AND kind = $2 AND folds = 1 AND state IN ('queued', 'leased') \
+         WHERE policy_id = $1 AND kind = $2 AND folds = 1 AND state = 'queued' AND attempt = 0 \
          RETURNING id",
     )
     .bind(job.policy.map(|id| id.to_string()))

@@ -89,7 +89,7 @@ impl JobStore for SqliteStore {
         kind: JobKind,
         tick: Timestamp,
         now: Timestamp,
-    ) -> Result<Option<JobId>, StoreError> {
+    ) -> Result<Vec<JobId>, StoreError> {
         sqlx::query(
             "UPDATE jobs SET state = 'missed', ended_at = $4 WHERE policy_id = $1 AND kind = $2 \
              AND state = 'queued' AND scheduled_for < $3 RETURNING id",
@@ -98,11 +98,12 @@ impl JobStore for SqliteStore {
         .bind(kind.as_str())
         .bind(tick.as_unix_millis())
         .bind(now.as_unix_millis())
-        .fetch_optional(&self.writer)
+        .fetch_all(&self.writer)
         .await
         .map_err(failed)?
+        .iter()
         .map(|row| row.word("id"))
-        .transpose()
+        .collect()
     }
 
     async fn give_up(

@@ -27,7 +27,7 @@ use arkeep_core::{
 use arkeep_server::dispatch::{Dispatcher, DispatcherParts, DispatcherStores, Line};
 use arkeep_server::http::services::Fleet as _;
 use arkeep_server::store::jobs::{Job, JobStore};
-use arkeep_server::store::policies::{Policy, PolicyStore};
+use arkeep_server::store::policies::{Policy, PolicyEdit, PolicyStore};
 use arkeep_server::store::sealed;
 use arkeep_transport::gateway::{AgentGateway as _, GatewayError, PushError};
 use arkeep_transport::identity::{AgentIdentity, Serial};
@@ -90,6 +90,23 @@ impl Server {
         PolicyStore::create(&self.sandbox.store, &new)
             .await
             .expect("a new policy")
+    }
+
+    async fn edit_policy(&self, policy: &mut Policy, change: impl FnOnce(&mut PolicyEdit)) {
+        let mut edit = PolicyEdit {
+            id: policy.id,
+            version: policy.version,
+            name: policy.name.clone(),
+            enabled: policy.enabled,
+            destinations: policy.destinations.clone(),
+            repository_password: None,
+            settings: policy.settings.clone(),
+            at: self.clock.now(),
+        };
+        change(&mut edit);
+        *policy = PolicyStore::update(&self.sandbox.store, &edit)
+            .await
+            .expect("an edit that fits");
     }
 
     async fn enqueue(&self, policy: &Policy) -> JobId {

@@ -8,7 +8,7 @@ use arkeep_core::policy::{CatchUp, Schedule};
 use arkeep_server::dispatch::{Scheduler, SchedulerParts};
 use arkeep_server::store::Page;
 use arkeep_server::store::jobs::{Job, JobFilter, JobStore};
-use arkeep_server::store::policies::{Policy, PolicyEdit, PolicySettings, PolicyStore};
+use arkeep_server::store::policies::{Policy, PolicySettings};
 
 use super::Server;
 
@@ -31,20 +31,8 @@ impl Server {
         policy: &mut Policy,
         change: impl FnOnce(&mut PolicySettings, &mut bool),
     ) {
-        let mut edit = PolicyEdit {
-            id: policy.id,
-            version: policy.version,
-            name: policy.name.clone(),
-            enabled: policy.enabled,
-            destinations: policy.destinations.clone(),
-            repository_password: None,
-            settings: policy.settings.clone(),
-            at: self.clock.now(),
-        };
-        change(&mut edit.settings, &mut edit.enabled);
-        *policy = PolicyStore::update(&self.sandbox.store, &edit)
-            .await
-            .expect("an edit that fits");
+        self.edit_policy(policy, |edit| change(&mut edit.settings, &mut edit.enabled))
+            .await;
     }
 
     /// A policy that runs at every full hour, seen by a scheduler for the first time.

@@ -1,13 +1,14 @@
 use std::time::Duration;
 
 use arkeep_core::ExposeSecret as _;
-use arkeep_core::job::{JobState, ReportBody, Work};
+use arkeep_core::job::{JobState, Outcome, ReportBody, Work};
 use arkeep_core::queue::JobQueue as _;
 use arkeep_server::http::services::Fleet as _;
+use arkeep_server::store::policies::PolicyDestination;
 use arkeep_transport::gateway::{AgentGateway as _, GatewayError};
 use arkeep_transport::session::HeldJob;
 
-use super::{PASSWORD, Server, identity, until};
+use super::{PASSWORD, Server, finished, identity, until};
 
 #[tokio::test]
 async fn a_job_waits_for_its_agent_and_is_sent_when_it_comes() {
@@ -60,6 +61,42 @@ async fn an_agent_gets_no_job_of_another() {
 
     assert_eq!(agent.assignment().await.job, job);
     assert!(agent.heard_nothing_more());
+}
+
+/// S4
+#[tokio::test]
+async fn a_run_that_is_asked_for_after_a_change_does_what_the_policy_says_then() {
+    let server = Server::new().await;
+    let mut policy = server.policy(1).await;
+    let (mut agent, first) = server.received(&policy).await;
+    server.clock.advance(Duration::from_secs(1));
+    let second = server.enqueue(&policy).await;
+    let added = server.sandbox.destination().await.id;
+    server
+        .edit_policy(&mut policy, |edit| {
+            let pair = PolicyDestination {
+                destination_id: added,
+                ..edit.destinations[0].clone()
+            };
+            edit.destinations.push(pair);
+        })
+        .await;
+
+    server.clock.advance(Duration::from_secs(1));
+    let third = server.enqueue(&policy).await;
+    assert!(agent.heard_nothing_more());
+    let done = finished(Outcome::Failed, Vec::new());
+    server
+        .report(policy.agent, &first, 1, done)
+        .await
+        .expect("it is stored");
+
+    let assignment = agent.assignment().await;
+    assert_eq!((assignment.job, second), (third, third));
+    let Work::Backup(work) = assignment.work else {
+        panic!("expected a backup");
+    };
+    assert_eq!(work.destinations.len(), 2);
 }
 
 /// S5
