@@ -79,10 +79,16 @@ impl Inner {
         let Some(agent) = stores.agents.find(job.agent).await? else {
             return Ok(());
         };
-        let hostname = agent.facts.hostname.unwrap_or(agent.name);
+        let mut hostname = agent.facts.hostname.unwrap_or(agent.name);
+        // An agent chooses its name. PostgreSQL would refuse a NUL, and the report with it.
+        hostname.retain(|character| !character.is_control());
         for result in results {
-            if let Some(snapshot) = self.snapshot(job, &policy, &hostname, result) {
-                stores.snapshots.record(&snapshot).await?;
+            let Some(snapshot) = self.snapshot(job, &policy, &hostname, result) else {
+                continue;
+            };
+            if stores.snapshots.record(&snapshot).await?.is_none() {
+                let (job, id) = (job.id, &snapshot.restic_id);
+                tracing::warn!(%job, snapshot = %id, "a snapshot is not listed: its destination is gone");
             }
         }
         Ok(())

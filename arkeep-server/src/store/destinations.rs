@@ -23,7 +23,7 @@ pub trait DestinationStore: fmt::Debug + Send + Sync {
     /// Changes a destination that is still of the version that the edit was made from.
     async fn update(&self, edit: &DestinationEdit) -> Result<Destination, WriteError>;
 
-    /// Removes a destination that no policy names.
+    /// Removes a destination that no policy names, and to which no job was sent that is still open.
     async fn delete(&self, id: DestinationId, version: Option<u64>) -> Result<(), WriteError>;
 }
 

@@ -14,7 +14,9 @@ use super::{Listed, Page};
 pub trait SnapshotStore: fmt::Debug + Send + Sync {
     /// Notes a snapshot. One that is known already, by policy, destination and restic's id, keeps
     /// its id and is present again.
-    async fn record(&self, snapshot: &Snapshot) -> Result<SnapshotId, StoreError>;
+    ///
+    /// None when its policy, agent or destination is gone: nothing here would open its repository.
+    async fn record(&self, snapshot: &Snapshot) -> Result<Option<SnapshotId>, StoreError>;
 
     /// The snapshot of this id.
     async fn find(&self, id: SnapshotId) -> Result<Option<Snapshot>, StoreError>;

@@ -92,6 +92,19 @@ impl DestinationStore for PostgresStore {
 
     async fn delete(&self, id: DestinationId, version: Option<u64>) -> Result<(), WriteError> {
         let mut transaction = self.begin().await?;
+        // Its result is still to come, and names the destination.
+        let sent = sqlx::query(
+            "SELECT 1 FROM jobs, json_array_elements_text(jobs.assigned_destinations::JSON) AS sent (value) \
+             WHERE jobs.state IN ('queued', 'leased', 'running') \
+             AND jobs.assigned_destinations IS NOT NULL AND value = $1 LIMIT 1",
+        )
+        .bind(id.to_string())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        if sent.is_some() {
+            return Err(Refusal::InUse { by: "open jobs" }.into());
+        }
         let removed =
             sqlx::query("DELETE FROM destinations WHERE id = $1 AND ($2 IS NULL OR version = $2)")
                 .bind(id.to_string())

@@ -5,14 +5,14 @@ use sqlx::postgres::PgRow;
 use sqlx::{Postgres, QueryBuilder};
 
 use super::PostgresStore;
-use super::columns::{Columns as _, below, failed, one_more, signed, to_json};
+use super::columns::{Columns as _, below, failed, is_dangling, one_more, signed, to_json};
 use crate::store::snapshots::{Snapshot, SnapshotFilter, SnapshotStore};
 use crate::store::{Listed, Page};
 
 #[async_trait]
 impl SnapshotStore for PostgresStore {
-    async fn record(&self, snapshot: &Snapshot) -> Result<SnapshotId, StoreError> {
-        sqlx::query(
+    async fn record(&self, snapshot: &Snapshot) -> Result<Option<SnapshotId>, StoreError> {
+        let recorded = sqlx::query(
             "INSERT INTO snapshots (id, restic_id, policy_id, agent_id, destination_id, path, \
              job_id, taken_at, hostname, paths, tags, bytes_processed, bytes_added, files, \
              verified_at, present) \
@@ -38,9 +38,12 @@ impl SnapshotStore for PostgresStore {
         .bind(snapshot.verified_at.map(|at| at.as_unix_millis()))
         .bind(snapshot.present)
         .fetch_one(&self.pool)
-        .await
-        .map_err(failed)?
-        .word("id")
+        .await;
+        match recorded {
+            Ok(row) => row.word("id").map(Some),
+            Err(error) if is_dangling(&error) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     async fn find(&self, id: SnapshotId) -> Result<Option<Snapshot>, StoreError> {

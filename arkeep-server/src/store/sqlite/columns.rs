@@ -123,8 +123,15 @@ pub(super) fn taken(field: &'static str) -> impl FnOnce(sqlx::Error) -> WriteErr
 
 /// Tells a foreign key that points nowhere, or would be left so, from a broken database.
 pub(super) fn bound(refusal: Refusal) -> impl FnOnce(sqlx::Error) -> WriteError {
-    move |error| match error.as_database_error() {
-        Some(database) if database.is_foreign_key_violation() => refusal.into(),
-        _ => failed(error).into(),
+    move |error| match is_dangling(&error) {
+        true => refusal.into(),
+        false => failed(error).into(),
     }
+}
+
+/// Whether a foreign key points nowhere, or would be left so.
+pub(super) fn is_dangling(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|database| database.is_foreign_key_violation())
 }

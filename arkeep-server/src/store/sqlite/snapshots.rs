@@ -5,14 +5,14 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::SqliteStore;
-use super::columns::{Columns as _, below, failed, one_more, signed, to_json};
+use super::columns::{Columns as _, below, failed, is_dangling, one_more, signed, to_json};
 use crate::store::snapshots::{Snapshot, SnapshotFilter, SnapshotStore};
 use crate::store::{Listed, Page};
 
 #[async_trait]
 impl SnapshotStore for SqliteStore {
-    async fn record(&self, snapshot: &Snapshot) -> Result<SnapshotId, StoreError> {
-        sqlx::query(
+    async fn record(&self, snapshot: &Snapshot) -> Result<Option<SnapshotId>, StoreError> {
+        let recorded = sqlx::query(
             "INSERT INTO snapshots (id, restic_id, policy_id, agent_id, destination_id, path, \
              job_id, taken_at, hostname, paths, tags, bytes_processed, bytes_added, files, \
              verified_at, present) \
@@ -38,9 +38,12 @@ impl SnapshotStore for SqliteStore {
         .bind(snapshot.verified_at.map(|at| at.as_unix_millis()))
         .bind(snapshot.present)
         .fetch_one(&self.writer)
-        .await
-        .map_err(failed)?
-        .word("id")
+        .await;
+        match recorded {
+            Ok(row) => row.word("id").map(Some),
+            Err(error) if is_dangling(&error) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     async fn find(&self, id: SnapshotId) -> Result<Option<Snapshot>, StoreError> {

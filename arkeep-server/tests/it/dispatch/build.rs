@@ -67,6 +67,7 @@ impl Server {
             .store
             .record(&snapshot)
             .await
+            .expect("the store answers")
             .expect("a new snapshot")
     }
 

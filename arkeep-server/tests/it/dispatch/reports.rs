@@ -3,6 +3,7 @@ use arkeep_core::queue::JobQueue as _;
 use arkeep_server::dispatch::Change;
 use arkeep_server::http::services::Fleet;
 use arkeep_server::store::Page;
+use arkeep_server::store::destinations::DestinationStore;
 use arkeep_server::store::logs::JobLogStore as _;
 use arkeep_server::store::snapshots::{Snapshot, SnapshotFilter, SnapshotStore};
 use arkeep_transport::gateway::{AgentGateway, GatewayError};
@@ -167,6 +168,34 @@ async fn a_result_that_comes_late_is_kept_and_its_snapshot_listed() {
     let late = job.late_result.expect("it was kept");
     assert_eq!(late.outcome, Outcome::Succeeded);
     assert_eq!(server.snapshots().await.len(), 1);
+}
+
+/// S5
+#[tokio::test]
+async fn a_result_that_names_what_is_gone_is_taken_in() {
+    let server = Server::new().await;
+    let mut policy = server.policy(1).await;
+    let (_, assignment) = server.received(&policy).await;
+    let gone = policy.destinations[0].destination_id;
+    let store = &server.sandbox.store;
+    let now = arkeep_core::Clock::now(server.clock.as_ref());
+    let cancelled = store.cancel(assignment.job, now).await;
+    cancelled.expect("the store answers");
+    server
+        .edit_policy(&mut policy, |edit| edit.destinations.clear())
+        .await;
+    let removed = DestinationStore::delete(store, gone, None).await;
+    removed.expect("nothing names it any more");
+
+    let results = vec![good(gone, "0123abcd")];
+    let done = finished(Outcome::Succeeded, results);
+    let taken_in = server.report(policy.agent, &assignment, 1, done).await;
+
+    taken_in.expect("the agent may forget it");
+    let job = server.job(assignment.job).await;
+    let late = job.late_result.expect("it was kept");
+    assert_eq!(late.outcome, Outcome::Succeeded);
+    assert_eq!(server.snapshots().await, []);
 }
 
 /// T4

@@ -37,7 +37,8 @@ async fn snapshot(server: &Server, admin: &mut Client, present: bool) -> Fallibl
             verified_at: None,
             present,
         })
-        .await?;
+        .await?
+        .ok_or("its policy is gone")?;
     store.close().await;
     let agent = body.get("agent_id").cloned().unwrap_or_default();
     Ok((format!("/api/v1/snapshots/{kept}"), agent))

@@ -1,4 +1,7 @@
-use arkeep_core::{DestinationId, SystemEntropy};
+use arkeep_core::job::{JobKind, JobSource};
+use arkeep_core::queue::{JobQueue as _, NewJob};
+use arkeep_core::{DestinationId, JobId, SystemEntropy};
+use arkeep_server::store::JobStore as _;
 use arkeep_server::store::destinations::{
     Destination, DestinationEdit, DestinationStore, NewDestination,
 };
@@ -114,6 +117,43 @@ async fn one_that_a_policy_names_stays() -> Tested {
     let removed = DestinationStore::delete(&sandbox.store, destination.id, None).await;
 
     assert_refused(removed, Refusal::InUse { by: "policies" });
+    Ok(())
+}
+
+/// S5: a result that is still to come names it.
+#[tokio::test]
+async fn one_to_which_an_open_job_was_sent_stays() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let (used, other) = (sandbox.destination().await, sandbox.destination().await);
+    let job = NewJob {
+        id: JobId::mint(NOON, &SystemEntropy),
+        kind: JobKind::Backup,
+        agent,
+        policy: None,
+        scheduled_for: NOON,
+        deadline: None,
+        source: JobSource::Manual,
+        parameters: "{}".to_owned(),
+        created_at: NOON,
+    };
+    sandbox.store.enqueue(&job).await?;
+    let lease = std::time::Duration::from_secs(60);
+    let claimed = sandbox.store.claim(agent, lease, NOON).await?;
+    let fence = claimed.ok_or("nothing to claim")?.fence;
+    let sent_to = [used.id];
+    let noted = sandbox.store.note_assignment(job.id, fence, &sent_to);
+    assert!(noted.await?);
+
+    let delete = |id| DestinationStore::delete(&sandbox.store, id, None);
+    assert_refused(delete(used.id).await, Refusal::InUse { by: "open jobs" });
+    // Its lease is lost, and its holder may come back.
+    sandbox.store.reclaim(after(60)).await?;
+    assert_refused(delete(used.id).await, Refusal::InUse { by: "open jobs" });
+    delete(other.id).await?;
+
+    sandbox.store.cancel(job.id, NOON).await?;
+    delete(used.id).await?;
     Ok(())
 }
 

@@ -122,6 +122,7 @@ async fn sizes_have_sixty_four_bits() -> Tested {
 
     let id = arkeep_server::store::SnapshotStore::record(&sandbox.store, &huge).await?;
 
+    let id = id.ok_or("it was not recorded")?;
     let found = arkeep_server::store::SnapshotStore::find(&sandbox.store, id).await?;
     assert_eq!(found, Some(huge));
     Ok(())

@@ -1,4 +1,4 @@
-use arkeep_core::{SnapshotId, SystemEntropy};
+use arkeep_core::{DestinationId, PolicyId, SnapshotId, SystemEntropy};
 use arkeep_server::store::Page;
 use arkeep_server::store::snapshots::{Snapshot, SnapshotFilter, SnapshotStore};
 
@@ -16,10 +16,31 @@ async fn one_that_is_recorded_twice_is_there_once() -> Tested {
     sandbox.store.record(&first).await?;
     let id = sandbox.store.record(&again).await?;
 
-    assert_eq!(id, first.id);
+    assert_eq!(id, Some(first.id));
     let all = SnapshotFilter::default();
     let listed = SnapshotStore::list(&sandbox.store, &all, &Page::default()).await?;
     assert_eq!(listed.items, [first]);
+    Ok(())
+}
+
+/// S5: the report that brings it is not the last thing that its agent has to say.
+#[tokio::test]
+async fn one_whose_destination_or_policy_is_gone_is_not_listed() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let there = snapshot(&sandbox).await;
+    let nowhere = Snapshot {
+        destination: DestinationId::mint(NOON, &SystemEntropy),
+        ..there.clone()
+    };
+    let of_nothing = Snapshot {
+        policy: PolicyId::mint(NOON, &SystemEntropy),
+        ..there.clone()
+    };
+
+    assert_eq!(sandbox.store.record(&nowhere).await?, None);
+    assert_eq!(sandbox.store.record(&of_nothing).await?, None);
+
+    assert_eq!(sandbox.store.record(&there).await?, Some(there.id));
     Ok(())
 }
 
