@@ -99,6 +99,14 @@ impl Word {
         }
     }
 
+    /// The same, taken out of the word.
+    pub(crate) fn into_literal(self) -> Option<String> {
+        match <[Piece; 1]>::try_from(self.pieces) {
+            Ok([Piece::Text(text)]) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Drops empty pieces that change nothing, so that one word has one form.
     ///
     /// Beside a value that is split, an empty quoted piece keeps the word alive when the value is

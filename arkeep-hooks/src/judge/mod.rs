@@ -60,17 +60,14 @@ pub fn judge(line: &str) -> Result<ShellScript, HookRefusal> {
     if canonical == line {
         return Ok(script);
     }
-    let again = text::check(&canonical)
-        .ok()
-        .and_then(|()| canonical::read(&canonical));
-    match again {
-        Some(again) if again == script => Ok(script),
-        _ => Err(HookRefusal::new(
-            Rule::Unsure,
-            "this line can be read in more than one way; write it as an exec hook: \
-             {\"exec\": [\"/path/of/program\", \"argument\"]}",
-        )),
+    if text::check(&canonical).is_ok() && canonical::says(&canonical, &script) {
+        return Ok(script);
     }
+    Err(HookRefusal::new(
+        Rule::Unsure,
+        "this line can be read in more than one way; write it as an exec hook: \
+         {\"exec\": [\"/path/of/program\", \"argument\"]}",
+    ))
 }
 
 /// Longest line, in bytes.

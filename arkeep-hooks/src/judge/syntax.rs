@@ -24,7 +24,8 @@ pub(super) fn read(line: &str) -> Result<ShellScript, HookRefusal> {
     let parsed = Parser::with_limits_and_profile(line, MAX_DEPTH, MAX_STEPS, profile).parse();
     let mut walk = Walk {
         line,
-        seen: Vec::new(),
+        // Two bytes for a word and the space behind it.
+        seen: Vec::with_capacity(line.len() / 2 + 2),
     };
     let body = &parsed.file.body;
     let mut comments = body.leading_comments.iter().chain(&body.trailing_comments);
@@ -112,10 +113,11 @@ impl Walk<'_> {
                 ));
             }
         }
+        let list = self.and_or(stmt)?;
         if let Some(span) = stmt.terminator_span {
             self.saw_operator(range(span));
         }
-        self.and_or(stmt)
+        Ok(list)
     }
 
     fn and_or(&mut self, stmt: &Stmt) -> Result<AndOr, HookRefusal> {
@@ -203,7 +205,7 @@ impl Walk<'_> {
                     return Err(names::assignment(range(assignment.span)));
                 }
                 let name = self.word(&simple.name)?;
-                let name = self.name(&name, range(simple.name.span))?;
+                let name = self.name(name, range(simple.name.span))?;
                 let arguments = self.words(&simple.args)?;
                 names::check_arguments(&name, &arguments, range(simple.span))?;
                 (name, arguments)
@@ -236,16 +238,16 @@ impl Walk<'_> {
         })
     }
 
-    fn name(&self, word: &Word, span: Range<usize>) -> Result<String, HookRefusal> {
-        let Some(name) = word.literal() else {
+    fn name(&self, word: Word, span: Range<usize>) -> Result<String, HookRefusal> {
+        let Some(name) = word.into_literal() else {
             return Err(HookRefusal::at(
                 Rule::CommandWord,
                 span,
                 "the program has to be named by plain text, without variables",
             ));
         };
-        names::check(name, span)?;
-        Ok(name.to_owned())
+        names::check(&name, span)?;
+        Ok(name)
     }
 
     /// `exit` has a node of its own in the parser's tree; for us it is a command like others.

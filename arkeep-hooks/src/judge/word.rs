@@ -216,7 +216,10 @@ impl<'a> Reader<'a> {
 
 /// The letters at the front that are themselves wherever they stand.
 fn plain_run(text: &str) -> &str {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-/.,:@%+=^".contains(&byte);
+    let plain = |byte: u8| {
+        matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'/' | b'.' | b','
+            | b':' | b'@' | b'%' | b'+' | b'=' | b'^')
+    };
     let length = text
         .bytes()
         .position(|byte| !plain(byte))
