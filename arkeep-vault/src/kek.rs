@@ -10,7 +10,7 @@
 //! | a file of 32 bytes, or of 64 hexadecimal digits | [`KeyEncryptionKey::from_file`] |
 //! | a systemd credential | [`KeyEncryptionKey::from_systemd_credential`] |
 //! | the environment, 64 hexadecimal digits | [`KeyEncryptionKey::from_env_value`] |
-//! | a passphrase, by Argon2id | [`KeyEncryptionKey::from_passphrase`] |
+//! | a passphrase, by Argon2id | [`KeyEncryptionKey::from_passphrase`], [`KeyEncryptionKey::from_passphrase_file`] |
 //! | memory | [`KeyEncryptionKey::from_bytes`] |
 //! | a key management service | your own [`KeyWrapper`] |
 
@@ -182,6 +182,25 @@ impl KeyEncryptionKey {
         Ok(Self {
             inner: Inner::Passphrase(passphrase),
         })
+    }
+
+    /// Derives the key from the passphrase in a file: one line of text, of at most 4 KiB, with or
+    /// without its end.
+    ///
+    /// The file must be a regular one that nobody but its owner may read, write or execute.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`] names the file and says what to do.
+    pub fn from_passphrase_file(
+        path: impl AsRef<Path>,
+        cost: PassphraseCost,
+    ) -> Result<Self, KeyFileError> {
+        let path = path.as_ref();
+        let text = Origin::new(path, Audience::Owner).read_passphrase()?;
+        let path = path.to_owned();
+        Self::from_passphrase(text, cost)
+            .map_err(|source| KeyFileError::Passphrase { path, source })
     }
 
     /// Makes a key file with 32 random bytes, mode 0600, and takes the key.

@@ -4,10 +4,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use secrecy::ExposeSecret;
 use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
-use super::{Inner, KeyEncryptionKey};
+use super::{Inner, KeyEncryptionKey, PassphraseError};
 use crate::files::{self, ReadFault};
 use crate::hex;
 use crate::xaes::{KEY_LEN, Refused, XaesKey};
@@ -43,6 +43,26 @@ impl Origin {
         })
     }
 
+    /// Reads the passphrase: the text of the file without the end of its line.
+    pub(super) fn read_passphrase(self) -> Result<SecretString, KeyFileError> {
+        let content = match self.content(LONGEST_PASSPHRASE) {
+            Err(KeyFileError::Content { path, .. }) => {
+                return Err(KeyFileError::NotOneLine { path });
+            }
+            content => content?,
+        };
+        let path = self.path;
+        let Ok(text) = str::from_utf8(content.expose_secret()) else {
+            return Err(KeyFileError::NotOneLine { path });
+        };
+        let line = text.strip_suffix('\n').unwrap_or(text);
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        match line.contains(['\n', '\r', '\0']) {
+            true => Err(KeyFileError::NotOneLine { path }),
+            false => Ok(SecretString::from(line)),
+        }
+    }
+
     /// Reads the key once more, for one attempt. The reason of a failure is of no interest then.
     pub(super) fn read_again(&self) -> Result<Box<XaesKey>, Refused> {
         self.read_key().map_err(|_| Refused)
@@ -62,9 +82,10 @@ impl Origin {
         })
     }
 
-    fn read_key(&self) -> Result<Box<XaesKey>, KeyFileError> {
+    /// What is in the file, if nobody else may read it.
+    fn content(&self, longest: usize) -> Result<SecretSlice<u8>, KeyFileError> {
         let path = self.path.clone();
-        let content = match files::read(&path, LONGEST_FILE) {
+        let content = match files::read(&path, longest) {
             Ok(content) => content,
             Err(ReadFault::Missing) => return Err(KeyFileError::Missing { path }),
             Err(ReadFault::SymbolicLink) => return Err(KeyFileError::SymbolicLink { path }),
@@ -76,7 +97,13 @@ impl Origin {
         if mode & self.audience.forbidden() != 0 {
             return Err(KeyFileError::Exposed { path, mode });
         }
-        let bytes = content.bytes.expose_secret();
+        Ok(content.bytes)
+    }
+
+    fn read_key(&self) -> Result<Box<XaesKey>, KeyFileError> {
+        let path = self.path.clone();
+        let content = self.content(LONGEST_FILE)?;
+        let bytes = content.expose_secret();
         if let Ok(raw) = bytes.try_into() {
             return Ok(XaesKey::new(raw));
         }
@@ -141,7 +168,8 @@ pub enum KeyFileError {
     /// Others may have read the key, or may replace it. Take the right away; if they were not to
     /// be trusted, rekey.
     #[error(
-        "{} is open to others (mode {mode:04o}): run `chmod 600` on it, and change the key if          somebody may have read it",
+        "{} is open to others (mode {mode:04o}): run `chmod 600` on it, and change the key if \
+         somebody may have read it",
         .path.display()
     )]
     Exposed {
@@ -162,6 +190,23 @@ pub enum KeyFileError {
         path: PathBuf,
         /// How long it is, unless it is longer than anybody wants to know.
         length: Option<usize>,
+    },
+
+    /// The content is no passphrase.
+    #[error("{} is not a passphrase file: it must hold one line of text, of at most 4 KiB", .path.display())]
+    NotOneLine {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// The content is a line of text, and no key is made of it.
+    #[error("no key can be made of the passphrase in {}", .path.display())]
+    Passphrase {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: PassphraseError,
     },
 
     /// The operating system refused.
@@ -188,6 +233,9 @@ impl fmt::Display for Length {
 
 /// 64 digits and a line end, with room to tell by how much a file is too long.
 const LONGEST_FILE: usize = 128;
+
+/// Longer than anybody remembers.
+const LONGEST_PASSPHRASE: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -425,6 +473,66 @@ mod tests {
             assert!(explained(&error, "choose another path"));
             assert_eq!(fs::read(&path)?, b"precious");
             assert_eq!(fs::read_dir(directory.0.path())?.count(), 1);
+            Ok(())
+        }
+    }
+
+    mod from_passphrase_file {
+        use super::*;
+        use crate::PassphraseCost;
+
+        const CHEAP: PassphraseCost = PassphraseCost {
+            memory_kib: 8,
+            passes: 1,
+            lanes: 1,
+        };
+
+        /// V5
+        #[test]
+        fn takes_one_line_with_or_without_its_end() -> TestResult {
+            let directory = Directory::new()?;
+            let typed = KeyEncryptionKey::from_passphrase("open sesame".into(), CHEAP)?;
+
+            for text in ["open sesame", "open sesame\n", "open sesame\r\n"] {
+                let path = directory.file(text.as_bytes(), 0o600)?;
+                let read = KeyEncryptionKey::from_passphrase_file(path, CHEAP)?;
+
+                assert!(same_key(&typed, &read), "{text:?}");
+            }
+            Ok(())
+        }
+
+        /// V5
+        #[test]
+        fn refuses_what_is_empty_or_no_line_of_text() -> TestResult {
+            let directory = Directory::new()?;
+
+            for (content, advice) in [
+                (&b""[..], "passphrase"),
+                (b"\n", "passphrase"),
+                (b"one\ntwo\n", "one line of text"),
+                (b"not\xfftext", "one line of text"),
+                (b"nul\0", "one line of text"),
+                (&[b'a'; 4097], "one line of text"),
+            ] {
+                let path = directory.file(content, 0o600)?;
+
+                let error = KeyEncryptionKey::from_passphrase_file(path, CHEAP).unwrap_err();
+
+                assert!(explained(&error, advice), "{error}");
+            }
+            Ok(())
+        }
+
+        /// V5: as a key file.
+        #[test]
+        fn refuses_a_file_that_others_may_read() -> TestResult {
+            let directory = Directory::new()?;
+            let path = directory.file(b"open sesame", 0o644)?;
+
+            let error = KeyEncryptionKey::from_passphrase_file(path, CHEAP).unwrap_err();
+
+            assert!(matches!(error, KeyFileError::Exposed { mode: 0o644, .. }));
             Ok(())
         }
     }
