@@ -30,7 +30,7 @@ use arkeep_core::{Clock, Entropy, SecretString, StoreError, SystemClock, SystemE
 use arkeep_transport::address::ParseAddressError;
 use arkeep_transport::ca::LocalCa;
 use arkeep_transport::server::{AgentPort, OpenPortError, PortConfig, PortParts, ServeError};
-use arkeep_vault::{Sealer, Vault};
+use arkeep_vault::Sealer;
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,7 @@ use crate::http::metrics::Metrics;
 use crate::http::pulse::Pulse;
 use crate::http::services::{Api, Facts, Services, Stores};
 use crate::http::{self, listen};
+use crate::keeper::Keeper;
 use crate::store::SealedFactors;
 use crate::store::sqlite::SqliteStore;
 use background::Background;
@@ -168,8 +169,13 @@ impl App {
         let store = opened.store;
 
         let metrics = Arc::new(Metrics::new());
+        let keeper = Arc::new(Keeper::new(
+            opened.ring,
+            Arc::new(store.clone()),
+            Arc::clone(&clock),
+        ));
         let sealer: Arc<dyn Sealer> = Arc::new(CountedSealer {
-            sealer: Arc::new(Vault::shared(Arc::clone(&opened.ring) as Arc<_>)),
+            sealer: Arc::clone(&keeper) as Arc<_>,
             metrics: Arc::clone(&metrics),
         });
         let now = clock.now();
@@ -235,6 +241,7 @@ impl App {
         });
         let api = Api::new(Services {
             sealer,
+            keeper,
             stores,
             fleet: Arc::new(dispatcher.clone()),
             authenticator: Authenticator::new(
@@ -280,7 +287,6 @@ impl App {
         let background = Background {
             api,
             revocations,
-            ring: opened.ring,
             certificate,
             scheduler,
             changes: dispatcher.changes(),

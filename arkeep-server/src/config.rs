@@ -7,13 +7,14 @@
 //! What the options mean together, and which combinations are refused, is in [`serve`].
 
 mod file;
+pub mod key;
 mod net;
 pub mod serve;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use net::{Cidr, ParseCidrError};
 
@@ -74,6 +75,56 @@ pub enum VaultCommand {
     Status(DataArgs),
     /// Open every sealed value; name those that do not open, and exit 1 if there are any
     Verify(DataArgs),
+    /// Make a new key, and seal every value again under it; one that was interrupted goes on
+    /// with the next, or in the server
+    Rotate(DataArgs),
+    /// Change the key that unwraps the ring; without --new-… the key file is replaced where it is
+    Rekey(RekeyArgs),
+    /// Take a key out of use that no sealed value needs any more
+    Disable(KeyArgs),
+    /// Let a disabled key open again
+    Enable(KeyArgs),
+    /// Remove a key for good that was disabled for a day and that no sealed value needs
+    Remove(KeyArgs),
+}
+
+/// `arkeep-server vault rekey …`
+#[derive(Debug, Clone, Args)]
+pub struct RekeyArgs {
+    /// Where the server keeps its state.
+    #[command(flatten)]
+    pub data: DataArgs,
+
+    /// A file with the new 32 bytes; or give the new key in ARKEEP_NEW_VAULT_KEY or the credential
+    /// vault.key.new
+    #[arg(
+        long,
+        env = "ARKEEP_NEW_VAULT_KEY_FILE",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
+    pub new_vault_key_file: Option<PathBuf>,
+
+    /// A file with the new passphrase; or give it in ARKEEP_NEW_VAULT_PASSPHRASE
+    #[arg(
+        long,
+        env = "ARKEEP_NEW_VAULT_PASSPHRASE_FILE",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
+    pub new_vault_passphrase_file: Option<PathBuf>,
+}
+
+/// A command for one key of the ring.
+#[derive(Debug, Clone, Args)]
+pub struct KeyArgs {
+    /// Where the server keeps its state.
+    #[command(flatten)]
+    pub data: DataArgs,
+
+    /// The key, as `vault status` names it
+    #[arg(value_name = "KEY")]
+    pub key: arkeep_vault::KeyId,
 }
 
 /// `arkeep-server ca …`
@@ -107,8 +158,8 @@ pub struct DataArgs {
     )]
     pub database_url: Option<String>,
 
-    /// The file with the 32 bytes that unwrap the key ring [default:
-    /// vault.key in --data-dir]
+    /// The file with the 32 bytes, or 64 hexadecimal digits, that unwrap the key ring; or give the
+    /// digits in ARKEEP_VAULT_KEY [default: the credential vault.key, or vault.key in --data-dir]
     #[arg(
         long,
         env = "ARKEEP_VAULT_KEY_FILE",
@@ -116,6 +167,19 @@ pub struct DataArgs {
         hide_env_values = true
     )]
     pub vault_key_file: Option<PathBuf>,
+
+    /// A file with the passphrase that unwraps the key ring; or give it in ARKEEP_VAULT_PASSPHRASE
+    #[arg(
+        long,
+        env = "ARKEEP_VAULT_PASSPHRASE_FILE",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
+    pub vault_passphrase_file: Option<PathBuf>,
+
+    /// Which of these were flags, which variables, and which came from the file.
+    #[arg(skip)]
+    pub key_levels: key::Levels,
 }
 
 /// `arkeep-server serve …`
@@ -271,7 +335,10 @@ impl Cli {
         T: Into<OsString> + Clone,
     {
         let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-        let typed = Self::try_parse_from(&arguments).map_err(ParseError::Usage)?;
+        let matches = Self::command()
+            .try_get_matches_from(&arguments)
+            .map_err(ParseError::Usage)?;
+        let typed = Self::from_matches(&matches).map_err(ParseError::Usage)?;
         let Some(path) = &typed.config else {
             return Ok(typed);
         };
@@ -282,7 +349,32 @@ impl Cli {
             ParseError::File(format!("{}: {}", path.display(), error.render()))
         };
         let matches = command.try_get_matches_from(&arguments).map_err(refused)?;
-        Self::from_arg_matches(&matches).map_err(refused)
+        Self::from_matches(&matches).map_err(refused)
+    }
+
+    fn from_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut cli = Self::from_arg_matches(matches)?;
+        cli.command.data_mut().key_levels = key::Levels::of(matches);
+        Ok(cli)
+    }
+}
+
+impl Command {
+    fn data_mut(&mut self) -> &mut DataArgs {
+        match self {
+            Self::Serve(args) => &mut args.data,
+            Self::User(UserCommand::List(data) | UserCommand::ResetPassword { data, .. })
+            | Self::Vault(
+                VaultCommand::Status(data)
+                | VaultCommand::Verify(data)
+                | VaultCommand::Rotate(data)
+                | VaultCommand::Rekey(RekeyArgs { data, .. })
+                | VaultCommand::Disable(KeyArgs { data, .. })
+                | VaultCommand::Enable(KeyArgs { data, .. })
+                | VaultCommand::Remove(KeyArgs { data, .. }),
+            )
+            | Self::Ca(CaCommand::Status(data) | CaCommand::Fingerprint(data)) => data,
+        }
     }
 }
 

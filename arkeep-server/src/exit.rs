@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use arkeep_vault::{RekeyError, RingError};
+
 use crate::app::StartError;
 use crate::app::data_dir::DataDirError;
 use crate::app::keys::KeysError;
@@ -49,6 +51,12 @@ impl From<&MaintenanceError> for Exit {
             MaintenanceError::Config(_) => Self::Refused,
             MaintenanceError::DataDir(error) => error.into(),
             MaintenanceError::Keys(error) => error.into(),
+            MaintenanceError::NewKey(_) | MaintenanceError::Rekey(RekeyError::KeyFile(_)) => {
+                Self::VaultKey
+            }
+            MaintenanceError::Ring(error) | MaintenanceError::Rekey(RekeyError::Ring(error)) => {
+                error.into()
+            }
             _ => Self::Failed,
         }
     }
@@ -60,10 +68,21 @@ impl From<&DataDirError> for Exit {
             DataDirError::Config(_)
             | DataDirError::DatabaseLost { .. }
             | DataDirError::Empty { .. } => Self::Refused,
-            DataDirError::Key(_) | DataDirError::Ring(_) | DataDirError::RingLost { .. } => {
-                Self::VaultKey
-            }
+            DataDirError::Key(_)
+            | DataDirError::Ring(_)
+            | DataDirError::RingLost { .. }
+            | DataDirError::Foreign { .. } => Self::VaultKey,
             DataDirError::Io { .. } | DataDirError::Store(_) => Self::Failed,
+        }
+    }
+}
+
+/// Of a ring that was open already.
+impl From<&RingError> for Exit {
+    fn from(error: &RingError) -> Self {
+        match error {
+            RingError::Refused(_) | RingError::Wrap { .. } | RingError::Io { .. } => Self::Failed,
+            _ => Self::VaultKey,
         }
     }
 }

@@ -12,8 +12,12 @@ pub mod config;
 pub mod dispatch;
 #[cfg(feature = "server")]
 pub mod exit;
+#[cfg(feature = "store")]
+mod failpoint;
 #[cfg(feature = "server")]
 pub mod http;
+#[cfg(feature = "server")]
+pub mod keeper;
 #[cfg(feature = "server")]
 pub mod log;
 #[cfg(feature = "server")]
@@ -22,6 +26,8 @@ pub mod maintenance;
 pub mod parameters;
 #[cfg(feature = "server")]
 pub mod process;
+#[cfg(feature = "store")]
+pub mod reseal;
 #[cfg(feature = "server")]
 pub mod run;
 #[cfg(feature = "store")]

@@ -11,12 +11,14 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use arkeep_core::{Clock, Entropy, StoreError, SystemClock, SystemEntropy};
-use arkeep_vault::{RingFile, Sealer, Vault};
+use arkeep_vault::{RekeyError, RingError, RingFile, Sealer, Vault};
 
-use crate::app::data_dir::{DataDir, DataDirError};
+use crate::app::data_dir::{DataDir, DataDirError, Opened};
 use crate::app::keys::KeysError;
+use crate::config::key::KeySourceError;
 use crate::config::serve::{ConfigRefused, DataConfig};
-use crate::config::{CaCommand, Command, DataArgs, UserCommand, VaultCommand};
+use crate::config::{CaCommand, Command, DataArgs, UserCommand};
+use crate::reseal::ResealError;
 use crate::store::WriteError;
 use crate::store::sqlite::SqliteStore;
 
@@ -39,6 +41,29 @@ pub enum MaintenanceError {
     /// The database does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+
+    /// The key ring cannot be read or changed.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+
+    /// The key of the ring cannot be changed.
+    #[error(transparent)]
+    Rekey(#[from] RekeyError),
+
+    /// The new key of the ring is refused.
+    #[error("the new vault key is refused")]
+    NewKey(#[from] KeySourceError),
+
+    /// Not every sealed value could be looked at.
+    #[error(transparent)]
+    Reseal(#[from] ResealError),
+
+    /// A rotation did not come to its end. Every sealed value opens.
+    #[error(
+        "the rotation did not come to its end; nothing is lost: run it again, or start the server, \
+         which goes on with it"
+    )]
+    Interrupted(#[source] ResealError),
 
     /// The database did not take it.
     #[error(transparent)]
@@ -73,8 +98,7 @@ pub async fn run(command: Command, out: &mut dyn Write) -> Result<Finding, Maint
         Command::User(UserCommand::ResetPassword { data, email }) => {
             user::reset_password(&open(data).await?, &email, out).await
         }
-        Command::Vault(VaultCommand::Status(data)) => vault::status(unlock(data)?.as_ref(), out),
-        Command::Vault(VaultCommand::Verify(data)) => vault::verify(&open(data).await?, out).await,
+        Command::Vault(command) => vault::run(command, out).await,
         Command::Ca(CaCommand::Status(data)) => ca::status(&open(data).await?, out).await,
         Command::Ca(CaCommand::Fingerprint(data)) => ca::fingerprint(&open(data).await?, out).await,
         Command::Serve(_) => Err(MaintenanceError::Refused(
@@ -86,23 +110,25 @@ pub async fn run(command: Command, out: &mut dyn Write) -> Result<Finding, Maint
 /// The state, open.
 struct Tools {
     store: SqliteStore,
+    ring: Arc<RingFile>,
     sealer: Arc<dyn Sealer>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
 
 async fn open(data: DataArgs) -> Result<Tools, MaintenanceError> {
-    let opened = DataDir::new(&DataConfig::judge(data)?)?
-        .open_existing()
-        .await?;
-    Ok(Tools {
-        store: opened.store,
-        sealer: Arc::new(Vault::shared(opened.ring)),
-        clock: Arc::new(SystemClock),
-        entropy: Arc::new(SystemEntropy),
-    })
+    let data_dir = DataDir::new(&DataConfig::judge(data)?)?;
+    Ok(Tools::from(data_dir.open_existing().await?))
 }
 
-fn unlock(data: DataArgs) -> Result<Arc<RingFile>, MaintenanceError> {
-    Ok(DataDir::new(&DataConfig::judge(data)?)?.unlock()?)
+impl From<Opened> for Tools {
+    fn from(opened: Opened) -> Self {
+        Self {
+            store: opened.store,
+            sealer: Arc::new(Vault::shared(Arc::clone(&opened.ring) as Arc<_>)),
+            ring: opened.ring,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+        }
+    }
 }

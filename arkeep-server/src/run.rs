@@ -15,6 +15,12 @@ use crate::{log, process};
 
 /// Does what the command line says.
 pub async fn run(cli: Result<Cli, ParseError>) -> Exit {
+    #[cfg(feature = "failpoints")]
+    crate::failpoint::arm();
+    // Before the first key is read.
+    if let Err(error) = process::keep_memory_private() {
+        return refused(Exit::Failed, &error);
+    }
     match cli.map(|cli| cli.command) {
         Ok(Command::Serve(args)) => serve(*args).await,
         Ok(command) => match maintenance::run(command, &mut io::stdout()).await {
@@ -45,10 +51,6 @@ async fn serve(args: ServeArgs) -> Exit {
     };
     if let Err(error) = log::start(&config.log_level, config.log_format) {
         return refused(Exit::Refused, &error);
-    }
-    // Before the first key is read.
-    if let Err(error) = process::keep_memory_private() {
-        return refused(Exit::Failed, &error);
     }
     let mut termination = match process::Termination::listen() {
         Ok(termination) => termination,

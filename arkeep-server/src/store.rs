@@ -45,6 +45,7 @@ pub use open::OpenStoreError;
 pub use page::{Cursor, Listed, Page};
 pub use policies::PolicyStore;
 pub use schedule::ScheduleStore;
+pub use sealed::SealedValues;
 pub use snapshots::SnapshotStore;
 pub use users::UserDirectory;
 pub use write::{Refusal, SecretChange, WriteError};

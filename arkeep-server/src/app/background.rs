@@ -6,7 +6,6 @@ use std::time::Duration;
 use arkeep_auth::RevocationCache;
 use arkeep_core::StoreError;
 use arkeep_core::job::{JobKind, JobState};
-use arkeep_vault::RingFile;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval};
@@ -23,7 +22,6 @@ use crate::store::jobs::JobFilter;
 pub(super) struct Background {
     pub(super) api: Api,
     pub(super) revocations: Arc<RevocationCache>,
-    pub(super) ring: Arc<RingFile>,
     pub(super) certificate: Option<Arc<OwnCertificate>>,
     pub(super) scheduler: Scheduler,
     pub(super) changes: Receiver<Change>,
@@ -35,11 +33,11 @@ impl Background {
         let Self {
             api,
             revocations,
-            ring,
             certificate,
             scheduler,
             changes,
         } = self;
+        let keeper = Arc::clone(&api.keeper);
         // A second old, and every request asks the store. Half of that leaves room for a slow one.
         tasks.spawn(every(stop.clone(), RevocationCache::MAX_AGE / 4, async move || {
             if let Err(error) = revocations.refresh().await {
@@ -59,14 +57,14 @@ impl Background {
                 Err(error) => tracing::warn!(%error, "logins that are over cannot be forgotten"),
             },
         ));
+        tasks.spawn({
+            let (keeper, stop) = (Arc::clone(&keeper), stop.clone());
+            async move { keeper.work(stop).await }
+        });
         tasks.spawn(every(
             stop.clone(),
-            Duration::from_secs(30),
-            async move || {
-                if let Err(error) = ring.refresh() {
-                    tracing::error!(%error, "the key ring cannot be read again");
-                }
-            },
+            Duration::from_secs(5),
+            async move || keeper.follow(),
         ));
         if let Some(certificate) = certificate {
             tasks.spawn(every(

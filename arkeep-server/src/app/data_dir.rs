@@ -3,7 +3,8 @@
 //! The ring of keys is unwrapped before the database is opened, because opening SQLite writes. A
 //! wrong key, or a missing ring beside a database that needs it, is found while not one byte has
 //! changed. Nothing here ever makes a new ring in that case: it would only hide that the old one is
-//! lost.
+//! lost. A ring that unwraps well may still be another server's, so a few secrets are read from the
+//! database file and tried before it is opened.
 //!
 //! | ring | database | meaning |
 //! |---|---|---|
@@ -19,16 +20,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arkeep_core::Timestamp;
-use arkeep_vault::{KeyEncryptionKey, KeyFileError, RingError, RingFile};
+use arkeep_vault::{KeyEncryptionKey, OpenError, RingError, RingFile, Sealer as _, Vault};
 
+use crate::config::key::{KeySource, KeySourceError};
 use crate::config::serve::{ConfigRefused, DataConfig};
+use crate::store::sealed::{SealedColumn, SealedValue};
 use crate::store::sqlite::{OpenStoreError, SqliteStore};
 
 /// Where things lie.
 #[derive(Debug, Clone)]
 pub(crate) struct DataDir {
     root: PathBuf,
-    key: PathBuf,
+    key: KeySource,
     key_was_named: bool,
     database: PathBuf,
 }
@@ -50,7 +53,7 @@ pub enum DataDirError {
 
     /// The key-encryption key is missing, readable to others, or no key. Exit with 4.
     #[error("the vault key is refused")]
-    Key(#[from] KeyFileError),
+    Key(#[from] KeySourceError),
 
     /// The ring is missing, damaged, or wrapped by another key. Exit with 4.
     #[error("the key ring is refused")]
@@ -66,6 +69,19 @@ pub enum DataDirError {
         /// Where the ring should be.
         ring: PathBuf,
         /// The database that needs it.
+        database: PathBuf,
+    },
+
+    /// The ring opens, and none of the secrets in the database does. Exit with 4.
+    #[error(
+        "the key ring {ring} opens none of the secrets in {database}: it is that of another \
+         server; put back the ring and the key that belong to this database",
+        ring = ring.display(), database = database.display()
+    )]
+    Foreign {
+        /// The ring.
+        ring: PathBuf,
+        /// The database.
         database: PathBuf,
     },
 
@@ -110,8 +126,11 @@ impl DataDir {
             .ok_or(ConfigRefused::Database)?;
         Ok(Self {
             root: config.data_dir.clone(),
-            key: config.vault_key_file(),
-            key_was_named: config.vault_key_file.is_some(),
+            key: match &config.vault_key {
+                Some(source) => source.clone(),
+                None => KeySource::File(config.data_dir.join("vault.key")),
+            },
+            key_was_named: config.vault_key.is_some(),
             database: PathBuf::from(path),
         })
     }
@@ -130,12 +149,13 @@ impl DataDir {
         if ring_there || database_there {
             return self.open(database_there, ring_there).await;
         }
+        let named = self.key_was_named.then(|| self.key.read()).transpose()?;
         self.make_root()?;
-        let ring = RingFile::create_new(
-            self.ring(),
-            Arc::new(self.first_key()?),
-            now.as_unix_millis(),
-        )?;
+        let key = match named {
+            Some(key) => key,
+            None => self.first_key()?,
+        };
+        let ring = RingFile::create_new(self.ring(), Arc::new(key), now.as_unix_millis())?;
         let store = SqliteStore::create(&self.database).await?;
         Ok(Opened {
             ring: Arc::new(ring),
@@ -145,21 +165,68 @@ impl DataDir {
 
     /// Opens what is there, for a command that works beside the server.
     pub(crate) async fn open_existing(&self) -> Result<Opened, DataDirError> {
-        let (ring_there, database_there) = (exists(&self.ring())?, exists(&self.database)?);
-        if !ring_there && !database_there {
-            return Err(DataDirError::Empty {
-                path: self.root.clone(),
-            });
-        }
+        let (ring_there, database_there) = self.look()?;
         self.open(database_there, ring_there).await
     }
 
+    /// The same for a command that says what is wrong: the ring may be another server's.
+    pub(crate) async fn open_whatever_fits(&self) -> Result<Opened, DataDirError> {
+        let (ring_there, database_there) = self.look()?;
+        let ring = self.unlock_if(ring_there)?;
+        self.open_database(ring, database_there).await
+    }
+
+    fn look(&self) -> Result<(bool, bool), DataDirError> {
+        match (exists(&self.ring())?, exists(&self.database)?) {
+            (false, false) => Err(DataDirError::Empty {
+                path: self.root.clone(),
+            }),
+            there => Ok(there),
+        }
+    }
+
     async fn open(&self, database_there: bool, ring_there: bool) -> Result<Opened, DataDirError> {
+        let ring = self.unlock_if(ring_there)?;
+        if database_there && self.is_foreign(&ring).await? {
+            let (ring, database) = (self.ring(), self.database.clone());
+            return Err(DataDirError::Foreign { ring, database });
+        }
+        self.open_database(ring, database_there).await
+    }
+
+    /// Whether the ring opens none of the secrets that the database holds. Reads, and writes
+    /// nothing.
+    async fn is_foreign(&self, ring: &Arc<RingFile>) -> Result<bool, DataDirError> {
+        let vault = Vault::shared(Arc::clone(ring) as Arc<_>);
+        let seen = SqliteStore::sample(&self.database).await;
+        if seen.iter().any(|value| fits(&vault, value)) {
+            return Ok(false);
+        }
+        // What was sealed since may lie in the log alone. This is the first minute of a server, or
+        // the refusal is near: nobody waits for a copy at an ordinary start.
+        let with_log = SqliteStore::sample_with_log(&self.database).await;
+        let seen = with_log
+            .map_err(|source| DataDirError::Io {
+                path: self.database.clone(),
+                source,
+            })?
+            .unwrap_or(seen);
+        Ok(!seen.is_empty() && !seen.iter().any(|value| fits(&vault, value)))
+    }
+
+    fn unlock_if(&self, ring_there: bool) -> Result<Arc<RingFile>, DataDirError> {
         if !ring_there {
             let (ring, database) = (self.ring(), self.database.clone());
             return Err(DataDirError::RingLost { ring, database });
         }
-        let ring = self.unlock()?;
+        self.unlock()
+    }
+
+    async fn open_database(
+        &self,
+        ring: Arc<RingFile>,
+        database_there: bool,
+    ) -> Result<Opened, DataDirError> {
         let store = if database_there {
             SqliteStore::open(&self.database).await?
         } else if ring.keys().iter().all(|key| key.messages_sealed == 0) {
@@ -174,17 +241,28 @@ impl DataDir {
 
     /// Unwraps the ring. Reads, and writes nothing.
     pub(crate) fn unlock(&self) -> Result<Arc<RingFile>, DataDirError> {
-        let key = KeyEncryptionKey::from_file(&self.key)?;
+        self.unlock_with(self.key.read()?)
+    }
+
+    /// The same with a key of the caller's choice.
+    pub(crate) fn unlock_with(&self, key: KeyEncryptionKey) -> Result<Arc<RingFile>, DataDirError> {
         Ok(Arc::new(RingFile::open(self.ring(), Arc::new(key))?))
     }
 
-    // A key that the operator named is one that exists: making it here would hide that a disk is
-    // not mounted.
+    /// Where the key comes from.
+    pub(crate) const fn key(&self) -> &KeySource {
+        &self.key
+    }
+
+    // A key that the operator named is one that exists, and is never made: it would hide that a
+    // disk is not mounted. This one is our own.
     fn first_key(&self) -> Result<KeyEncryptionKey, DataDirError> {
-        if self.key_was_named || exists(&self.key)? {
-            return Ok(KeyEncryptionKey::from_file(&self.key)?);
+        match &self.key {
+            KeySource::File(path) if !exists(path)? => {
+                Ok(KeyEncryptionKey::generate_file(path).map_err(KeySourceError::from)?)
+            }
+            source => Ok(source.read()?),
         }
-        Ok(KeyEncryptionKey::generate_file(&self.key)?)
     }
 
     fn make_root(&self) -> Result<(), DataDirError> {
@@ -200,6 +278,12 @@ impl DataDir {
         // It may have been there, made by somebody with another umask.
         fs::set_permissions(&self.root, Permissions::from_mode(0o700)).map_err(failed)
     }
+}
+
+// A key that is disabled, or that cannot be had now, is one of this ring all the same.
+fn fits(vault: &Vault, (column, value): &(SealedColumn, SealedValue)) -> bool {
+    let opened = vault.open_bytes(&value.sealed, &column.binding(&value.id));
+    matches!(opened, Ok(_) | Err(OpenError::Key(_)))
 }
 
 // A link that leads nowhere is something, too.

@@ -4,7 +4,8 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
-use super::{Cidr, DataArgs, LogFormat, ServeArgs};
+use super::key::{self, KeySource, Said};
+use super::{Cidr, DataArgs, LogFormat, RekeyArgs, ServeArgs};
 
 /// How to serve, judged and complete.
 #[derive(Debug, Clone)]
@@ -42,8 +43,8 @@ pub struct DataConfig {
     pub data_dir: PathBuf,
     /// The database's address.
     pub database_url: String,
-    /// The file with the key-encryption key, when it was said.
-    pub vault_key_file: Option<PathBuf>,
+    /// What the key-encryption key is read from, when it was said.
+    pub vault_key: Option<KeySource>,
 }
 
 /// How HTTP is protected.
@@ -114,6 +115,24 @@ pub enum ConfigRefused {
     #[error("--database-url must be sqlite:// and a path")]
     Database,
 
+    /// More than one answer to the question which key opens the ring.
+    #[error("several vault keys are named: {0}; name one")]
+    SeveralKeys(String),
+
+    /// The key in use shall not be replaced by itself.
+    #[error(
+        "--new-vault-key-file names the key that is in use: name another file, or leave it out to \
+         have the key replaced where it is"
+    )]
+    SameKey,
+
+    /// A key that is no file cannot be replaced by this program.
+    #[error(
+        "{0} cannot be replaced by this command: give the new key by --new-vault-key-file, \
+         --new-vault-passphrase-file, ARKEEP_NEW_VAULT_KEY or ARKEEP_NEW_VAULT_PASSPHRASE"
+    )]
+    NoNewKey(String),
+
     /// PostgreSQL, which this version does not speak.
     #[error(
         "--database-url: this version keeps its state in SQLite only; give sqlite:// and a path"
@@ -170,20 +189,11 @@ impl ServeConfig {
 }
 
 impl DataConfig {
-    /// The file with the key-encryption key.
-    #[must_use]
-    pub fn vault_key_file(&self) -> PathBuf {
-        match &self.vault_key_file {
-            Some(path) => path.clone(),
-            None => self.data_dir.join("vault.key"),
-        }
-    }
-
     /// Judges what was typed.
     ///
     /// # Errors
     ///
-    /// [`ConfigRefused::Database`]
+    /// [`ConfigRefused::Database`], [`ConfigRefused::SeveralKeys`]
     pub fn judge(args: DataArgs) -> Result<Self, ConfigRefused> {
         let database_url = match args.database_url {
             Some(url)
@@ -197,11 +207,33 @@ impl DataConfig {
             Some(_) => return Err(ConfigRefused::Database),
             None => format!("sqlite://{}", args.data_dir.join("arkeep.db").display()),
         };
+        let said = Said {
+            key_file: args.vault_key_file,
+            passphrase_file: args.vault_passphrase_file,
+        };
+        let levels = &args.key_levels;
         Ok(Self {
             data_dir: args.data_dir,
             database_url,
-            vault_key_file: args.vault_key_file,
+            vault_key: key::choose(key::KEY, said, levels, &key::environment)?,
         })
+    }
+}
+
+impl RekeyArgs {
+    /// Finds out which key shall open the ring; none when the present one is to be replaced where
+    /// it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigRefused::SeveralKeys`]
+    pub fn new_key(&self) -> Result<Option<KeySource>, ConfigRefused> {
+        let said = Said {
+            key_file: self.new_vault_key_file.clone(),
+            passphrase_file: self.new_vault_passphrase_file.clone(),
+        };
+        let levels = &self.data.key_levels;
+        key::choose(key::NEW_KEY, said, levels, &key::environment)
     }
 }
 

@@ -14,6 +14,7 @@ mod setup;
 mod snapshots;
 mod tokens;
 mod users;
+mod vault;
 
 use arkeep_auth::{Role, Scope};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -227,6 +228,8 @@ pub(super) fn all(routes: Routes) -> Routes {
             Has(Operator, Restore),
             snapshots::restore,
         )
+        .on(GET, "/api/v1/vault", Fresh(Admin), vault::show)
+        .on(POST, "/api/v1/vault/rotate", Fresh(Admin), vault::rotate)
 }
 
 /// One page, as the API writes it.

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::metrics::Metrics;
 use super::pulse::Pulse;
 use crate::config::Cidr;
+use crate::keeper::Keeper;
 use crate::store::{
     AgentStore, DestinationStore, InstanceStore, JobLogStore, JobStore, PolicyStore, SnapshotStore,
     UserDirectory,
@@ -104,6 +105,8 @@ pub struct Services {
     pub entropy: Arc<dyn Entropy>,
     /// Seals credentials.
     pub sealer: Arc<dyn Sealer>,
+    /// Keeps the keys that the sealer uses.
+    pub keeper: Arc<Keeper>,
     /// Keeps everything.
     pub stores: Stores,
     /// Reaches agents.

@@ -8,11 +8,13 @@ use arkeep_auth::password::PasswordError;
 use arkeep_auth::session::{ChangePasswordError, LoginError, RefreshError};
 use arkeep_core::StoreError;
 use arkeep_transport::token::MintTokenError;
-use arkeep_vault::{OpenError, SealError};
+use arkeep_vault::{OpenError, RingError, SealError};
+use tokio::task::JoinError;
 
 use super::access::logged_out;
 use super::patch::stale;
 use super::problem::{Code, Problem};
+use crate::reseal::ResealError;
 use crate::store::{Refusal, WriteError};
 
 /// Store trouble is "come back later", never "not there" and never "allowed".
@@ -172,6 +174,35 @@ impl From<OpenError> for Problem {
             }
             other => fault(other),
         }
+    }
+}
+
+impl From<RingError> for Problem {
+    fn from(error: RingError) -> Self {
+        match error {
+            RingError::Refused(refused) => Self::new(Code::Conflict, refused.to_string()),
+            error => {
+                Self::new(Code::Unavailable, "the vault does not answer; try again").because(error)
+            }
+        }
+    }
+}
+
+impl From<ResealError> for Problem {
+    fn from(error: ResealError) -> Self {
+        match error {
+            ResealError::Store(error) => error.into(),
+            ResealError::Ring(error) => error.into(),
+            error => {
+                Self::new(Code::Unavailable, "the vault does not answer; try again").because(error)
+            }
+        }
+    }
+}
+
+impl From<JoinError> for Problem {
+    fn from(error: JoinError) -> Self {
+        fault(error)
     }
 }
 

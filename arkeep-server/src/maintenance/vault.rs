@@ -1,132 +1,149 @@
 //! `arkeep-server vault …`
 
-use std::io::Write;
+mod progress;
+mod rekey;
 
-use arkeep_core::Timestamp;
-use arkeep_vault::{Binding, KeyState, RingFile};
+use std::io::Write;
+use std::sync::Arc;
+
+use arkeep_core::{Clock as _, SystemClock, Timestamp};
+use arkeep_vault::{KeyId, RingFile};
 
 use super::{Finding, MaintenanceError, Tools};
-use crate::store::{DestinationStore, KeyStore as _, Page, PolicyStore, sealed};
+use crate::app::data_dir::DataDir;
+use crate::config::serve::DataConfig;
+use crate::config::{DataArgs, KeyArgs, VaultCommand};
+use crate::keeper::word;
+use crate::reseal::{self, Unopened};
+use progress::Teller;
 
-pub(super) fn status(ring: &RingFile, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
+pub(super) async fn run(
+    command: VaultCommand,
+    out: &mut dyn Write,
+) -> Result<Finding, MaintenanceError> {
+    match command {
+        VaultCommand::Status(data) => status(&whatever_fits(data).await?, out).await,
+        VaultCommand::Verify(data) => verify(&whatever_fits(data).await?, out).await,
+        VaultCommand::Rotate(data) => rotate(&super::open(data).await?, out).await,
+        VaultCommand::Rekey(args) => rekey::run(args, out),
+        VaultCommand::Disable(KeyArgs { data, key }) => {
+            disable(&super::open(data).await?, key, out).await
+        }
+        VaultCommand::Enable(KeyArgs { data, key }) => enable(&*unlock(data)?, key, out),
+        VaultCommand::Remove(KeyArgs { data, key }) => {
+            remove(&super::open(data).await?, key, out).await
+        }
+    }
+}
+
+/// The state, for a command that says what is wrong with it.
+async fn whatever_fits(data: DataArgs) -> Result<Tools, MaintenanceError> {
+    let data_dir = DataDir::new(&DataConfig::judge(data)?)?;
+    Ok(Tools::from(data_dir.open_whatever_fits().await?))
+}
+
+fn unlock(data: DataArgs) -> Result<Arc<RingFile>, MaintenanceError> {
+    Ok(DataDir::new(&DataConfig::judge(data)?)?.unlock()?)
+}
+
+async fn status(tools: &Tools, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
+    let needed = reseal::census(&tools.store).await?;
     writeln!(
         out,
-        "{:<16}  {:<8}  {:<24}  messages sealed",
-        "key", "state", "made"
+        "{:<16}  {:<8}  {:<24}  {:<15}  needed by",
+        "key", "state", "made", "messages sealed"
     )?;
-    for key in ring.keys() {
-        let state = match key.state {
-            KeyState::Primary => "primary",
-            KeyState::Decrypt => "decrypt",
-            KeyState::Disabled => "disabled",
-            _ => "unknown",
-        };
+    for key in tools.ring.keys() {
         let made = Timestamp::from_unix_millis(key.created_at);
         writeln!(
             out,
-            "{}  {state:<8}  {made}  {}",
-            key.id, key.messages_sealed
+            "{}  {:<8}  {made}  {:<15}  {}",
+            key.id,
+            word(key.state),
+            key.messages_sealed,
+            needed.sealed_by(key.id)
         )?;
+    }
+    match tools.ring.guards().as_slice() {
+        [one] => writeln!(out, "unlocked by: {one}")?,
+        several => writeln!(
+            out,
+            "unlocked by: {} (a rekey was interrupted: run it again)",
+            several.join(" or ")
+        )?,
     }
     Ok(Finding::Good)
 }
 
 /// Opens every sealed value there is, and names those that do not open.
-pub(super) async fn verify(
+async fn verify(tools: &Tools, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
+    let outcome = reseal::verify(&tools.store, &tools.ring).await?;
+    for unopened in &outcome.unopened {
+        writeln!(out, "{unopened}")?;
+    }
+    let progress = outcome.progress;
+    writeln!(
+        out,
+        "{} sealed values open, {} do not",
+        progress.done - progress.unopened,
+        progress.unopened
+    )?;
+    Ok(finding(&outcome.unopened))
+}
+
+/// Makes a new key and moves every value to it.
+async fn rotate(tools: &Tools, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
+    let mut teller = Teller::new(out);
+    let key = tools.ring.rotate(now())?;
+    teller.rotated(key)?;
+    let walked = reseal::reseal(&tools.store, &tools.ring, |progress| teller.at(progress)).await;
+    let outcome = teller.ended(walked)?;
+    Ok(finding(&outcome.unopened))
+}
+
+async fn disable(
     tools: &Tools,
+    key: KeyId,
     out: &mut dyn Write,
 ) -> Result<Finding, MaintenanceError> {
-    let mut tally = Tally {
-        tools,
+    let rows = reseal::census(&tools.store).await?.sealed_by(key);
+    if rows > 0 {
+        return Err(MaintenanceError::Refused(format!(
+            "key {key} is needed by {rows} sealed values: seal them again first, by `vault rotate`"
+        )));
+    }
+    tools.ring.disable(key, now())?;
+    writeln!(
         out,
-        good: 0,
-        bad: 0,
-    };
-    for authority in tools.store.authorities().await? {
-        let binding = sealed::authority_private_key(&authority.id);
-        tally.open(
-            "ca.private_key",
-            &authority.id,
-            &authority.private_key,
-            &binding,
-        )?;
-    }
-    for key in tools.store.token_keys().await? {
-        let binding = sealed::token_key_private_key(&key.id);
-        tally.open(
-            "token_keys.private_key",
-            &key.id,
-            &key.private_key,
-            &binding,
-        )?;
-    }
-    let mut page = everything();
-    loop {
-        let listed = DestinationStore::list(&tools.store, &page).await?;
-        for destination in listed.items {
-            if let Some(credentials) = &destination.credentials {
-                let binding = sealed::destination_credentials(destination.id);
-                let id = destination.id.to_string();
-                tally.open("destinations.credentials", &id, credentials, &binding)?;
-            }
-        }
-        let Some(next) = listed.next else { break };
-        page = everything().after(next);
-    }
-    let mut page = everything();
-    loop {
-        let listed = PolicyStore::list(&tools.store, None, &page).await?;
-        for policy in listed.items {
-            let binding = sealed::policy_repository_password(policy.id);
-            let id = policy.id.to_string();
-            let password = &policy.repository_password;
-            tally.open("policies.repository_password", &id, password, &binding)?;
-        }
-        let Some(next) = listed.next else { break };
-        page = everything().after(next);
-    }
-    tally.finish()
+        "key {key} is disabled; remove it in a day if nothing is missed"
+    )?;
+    Ok(Finding::Good)
 }
 
-fn everything() -> Page {
-    Page::first(Page::MAX_LIMIT).unwrap_or_default()
+fn enable(ring: &RingFile, key: KeyId, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
+    ring.enable(key, now())?;
+    writeln!(out, "key {key} opens what it sealed")?;
+    Ok(Finding::Good)
 }
 
-struct Tally<'a> {
-    tools: &'a Tools,
-    out: &'a mut dyn Write,
-    good: u64,
-    bad: u64,
+async fn remove(
+    tools: &Tools,
+    key: KeyId,
+    out: &mut dyn Write,
+) -> Result<Finding, MaintenanceError> {
+    let census = reseal::census(&tools.store).await?;
+    tools.ring.remove(key, &census, now())?;
+    writeln!(out, "key {key} is gone")?;
+    Ok(Finding::Good)
 }
 
-impl Tally<'_> {
-    fn open(
-        &mut self,
-        column: &str,
-        id: &str,
-        stored: &[u8],
-        binding: &Binding,
-    ) -> Result<(), MaintenanceError> {
-        match self.tools.sealer.open_bytes(stored, binding) {
-            Ok(_) => self.good += 1,
-            Err(error) => {
-                self.bad += 1;
-                writeln!(self.out, "{column} {id}: {error}")?;
-            }
-        }
-        Ok(())
+fn finding(unopened: &[Unopened]) -> Finding {
+    match unopened {
+        [] => Finding::Good,
+        _ => Finding::Bad,
     }
+}
 
-    fn finish(self) -> Result<Finding, MaintenanceError> {
-        writeln!(
-            self.out,
-            "{} sealed values open, {} do not",
-            self.good, self.bad
-        )?;
-        Ok(if self.bad == 0 {
-            Finding::Good
-        } else {
-            Finding::Bad
-        })
-    }
+fn now() -> i64 {
+    SystemClock.now().as_unix_millis()
 }

@@ -20,6 +20,7 @@ mod logs;
 mod policies;
 mod revocations;
 mod schedule;
+mod sealed;
 mod sessions;
 mod snapshots;
 mod users;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::process::refused;
+use super::process::{refused, run};
 use super::{Fallible, Server, picture};
 
 /// A directory in which a server has worked and was killed, so that there is a WAL too.
@@ -88,18 +88,69 @@ async fn a_missing_key_or_ring_is_refused_and_not_made_anew() -> Fallible {
     Ok(())
 }
 
-/// V6
+/// V6: a ring and the key that opens it, both of another server: after a kill, with everything in
+/// the log; and after an orderly end, with no log at all.
 #[tokio::test]
-async fn a_ring_of_another_server_opens_nothing() -> Fallible {
-    let (dir, other) = (used().await?, used().await?);
-    let (data, other) = (dir.path().join("data"), other.path().join("data"));
-    for name in ["vault.key", "vault.ring"] {
-        fs::copy(other.join(name), data.join(name))?;
+async fn a_ring_and_key_of_another_server_change_not_one_byte() -> Fallible {
+    let (killed, other) = (used().await?, used().await?);
+    let ended = super::vault::filled().await?;
+    let other = other.path().join("data");
+
+    for (dir, logged) in [(killed, true), (ended, false)] {
+        let data = dir.path().join("data");
+        for name in ["vault.key", "vault.ring"] {
+            fs::copy(other.join(name), data.join(name))?;
+        }
+        assert_eq!(data.join("arkeep.db-wal").exists(), logged);
+        let before = picture(&data)?;
+
+        let program = refused(&data, &[]).await?;
+
+        assert_eq!(program.code, Some(4), "{}", program.errors);
+        assert!(program.errors.contains("vault.ring"), "{}", program.errors);
+        assert_eq!(picture(&data)?, before, "log: {logged}");
     }
+    Ok(())
+}
+
+/// V6: the other way round, and the verification still names what does not open.
+#[tokio::test]
+async fn a_database_of_another_server_is_refused_and_verified() -> Fallible {
+    let (dir, other) = (super::vault::filled().await?, super::vault::filled().await?);
+    let (data, other) = (dir.path().join("data"), other.path().join("data"));
+    fs::copy(other.join("arkeep.db"), data.join("arkeep.db"))?;
+    let before = picture(&data)?;
+    let path = data.to_string_lossy().into_owned();
 
     let program = refused(&data, &[]).await?;
+    let rotated = run(&["vault", "rotate", "--data-dir", &path], &[]).await?;
+    let after = picture(&data)?;
+    let verified = run(&["vault", "verify", "--data-dir", &path], &[]).await?;
 
     assert_eq!(program.code, Some(4), "{}", program.errors);
+    assert_eq!(rotated.code, Some(4), "{}", rotated.errors);
+    assert_eq!(after, before);
+    assert_eq!(verified.code, Some(1), "{}", verified.errors);
+    let values = super::vault::VALUES;
+    let told = format!("0 sealed values open, {values} do not\n");
+    assert!(verified.output.ends_with(&told), "{}", verified.output);
+    assert_eq!(verified.output.lines().count() as u64, values + 1);
+    Ok(())
+}
+
+/// V6: neither does the directory for temporary files keep anything.
+#[tokio::test]
+async fn a_start_after_a_kill_is_an_ordinary_one() -> Fallible {
+    let dir = used().await?;
+    let data = dir.path().join("data");
+    let temporary = dir.path().join("tmp");
+    fs::create_dir(&temporary)?;
+    let temporary = temporary.to_string_lossy().into_owned();
+
+    let (mut server, _) = super::process::serving(&data, &[("TMPDIR", &temporary)]).await?;
+    server.kill().await?;
+
+    assert_eq!(fs::read_dir(&temporary)?.count(), 0);
     Ok(())
 }
 

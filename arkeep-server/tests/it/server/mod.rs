@@ -15,6 +15,7 @@ mod secrets;
 mod setup;
 mod throttle;
 mod tokens;
+mod vault;
 mod walk;
 
 use std::path::Path;

@@ -42,6 +42,33 @@ pub(super) async fn run_with_input(arguments: &[&str], input: &str) -> Fallible<
     })
 }
 
+/// Runs the program to its end on a terminal, and returns what that shows.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program that makes a terminal, and ours in it"
+)]
+pub(super) async fn on_a_terminal(arguments: &[&str]) -> Fallible<String> {
+    let line = [&[env!("CARGO_BIN_EXE_arkeep-server")], arguments].concat();
+    let output = Command::new("script")
+        .args([
+            "--quiet",
+            "--return",
+            "--command",
+            &line.join(" "),
+            "/dev/null",
+        ])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(30), output).await??;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(String::from_utf8_lossy(&output.stdout).into()),
+    }
+}
+
 /// Runs `serve` on a directory on which it should not.
 pub(super) async fn refused(data: &Path, options: &[&str]) -> Fallible<Ended> {
     let data = data.to_string_lossy();
@@ -69,7 +96,10 @@ fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
 }
 
 /// Starts `serve` and waits until it listens. Returns it with its HTTP address.
-async fn serving(data: &Path, environment: &[(&str, &str)]) -> Fallible<(Child, String)> {
+pub(super) async fn serving(
+    data: &Path,
+    environment: &[(&str, &str)],
+) -> Fallible<(Child, String)> {
     let data = data.to_string_lossy();
     let arguments = [
         "serve",
@@ -96,6 +126,12 @@ async fn serving(data: &Path, environment: &[(&str, &str)]) -> Fallible<(Child, 
     };
     let address = tokio::time::timeout(Duration::from_secs(30), wait).await??;
     Ok((child, address))
+}
+
+/// Waits until it has ended by itself.
+#[cfg(feature = "failpoints")]
+pub(super) async fn waited(child: &mut Child) -> Fallible<std::process::ExitStatus> {
+    Ok(tokio::time::timeout(Duration::from_secs(30), child.wait()).await??)
 }
 
 fn signal(child: &Child, signal: rustix::process::Signal) -> Fallible {

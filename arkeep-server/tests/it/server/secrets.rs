@@ -86,6 +86,52 @@ async fn a_secret_is_in_no_file_and_no_answer() -> Fallible {
     Ok(())
 }
 
+/// V4: every route that answers, on everything that there is.
+#[tokio::test]
+async fn a_secret_is_in_no_answer_of_any_route() -> Fallible {
+    let (server, mut admin) = Server::with_admin().await?;
+    let body = json!({
+        "name": "rest",
+        "kind": "rest",
+        "location": {"url": "http://h/"},
+        "credentials": {"username": "u", "password": CANARY},
+    });
+    admin.create("/api/v1/destinations", &body).await?;
+    let mut policy = super::resources::policy(&mut admin).await?;
+    policy["repository_password"] = json!(CANARY);
+    let policy = admin.create("/api/v1/policies", &policy).await?;
+    let policy = policy["id"].as_str().unwrap_or_default();
+    let run = format!("/api/v1/policies/{policy}/run");
+    admin.post(&run, &json!({})).await?.expect(202)?;
+    // One that ends with the server alone.
+    let routes = server
+        .rules
+        .iter()
+        .filter(|rule| rule.method == reqwest::Method::GET && !rule.path.ends_with("/events"));
+
+    let mut answered = 0;
+    for rule in routes {
+        let mut paths = vec![rule.path.to_owned()];
+        if let Some((list, rest)) = rule.path.split_once("/{") {
+            let rest = rest.split_once('}').map_or("", |(_, rest)| rest);
+            let listed = admin.get(list).await?.json;
+            let items = listed["items"].as_array().into_iter().flatten();
+            let ids = items.filter_map(|item| item["id"].as_str());
+            paths = ids.map(|id| format!("{list}/{id}{rest}")).collect();
+        }
+        for path in paths {
+            let answer = admin.get(&path).await?;
+
+            assert!(!answer.text.contains(CANARY), "{path}: {}", answer.text);
+            assert!(!format!("{:?}", answer.headers).contains(CANARY), "{path}");
+            answered += u32::from(answer.status == 200);
+        }
+    }
+
+    assert!(answered >= 20, "only {answered} answered");
+    Ok(())
+}
+
 /// V6
 #[tokio::test]
 async fn the_vault_can_be_verified_beside_the_server() -> Fallible {

@@ -153,7 +153,7 @@ async fn only_the_bytes_that_were_looked_at_are_confirmed() -> Result<(), StoreE
     Ok(())
 }
 
-async fn new_user(backend: &dyn Backend) -> Result<UserId, StoreError> {
+pub(super) async fn new_user(backend: &dyn Backend) -> Result<UserId, StoreError> {
     let id = UserId::mint(super::NOON, &SystemEntropy);
     let user = ConformanceUser {
         id,

@@ -18,6 +18,8 @@ mod logs;
 mod opening;
 mod policies;
 mod queue;
+mod schema;
+mod sealed;
 mod snapshots;
 mod users;
 

@@ -29,6 +29,8 @@ mod logs;
 mod policies;
 #[path = "../store/queue.rs"]
 mod queue;
+#[path = "../store/sealed.rs"]
+mod sealed;
 #[path = "../store/snapshots.rs"]
 mod snapshots;
 #[path = "../store/users.rs"]

@@ -1,0 +1,91 @@
+//! `arkeep-server vault rekey`
+//!
+//! The ring has room for two keys that unwrap it. First the new one is let in, then the old one is
+//! shut out; in between either opens, so that no moment is one in which a kill locks the ring.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use arkeep_vault::{RingError, RingFile};
+
+use super::super::{Finding, MaintenanceError};
+use crate::app::data_dir::{DataDir, DataDirError};
+use crate::config::RekeyArgs;
+use crate::config::key::KeySource;
+use crate::config::serve::{ConfigRefused, DataConfig};
+use crate::failpoint;
+
+pub(super) fn run(args: RekeyArgs, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
+    let new = args.new_key()?;
+    let data_dir = DataDir::new(&DataConfig::judge(args.data)?)?;
+    match new {
+        Some(new) => replace_source(&data_dir, &new, out)?,
+        None => replace_file(&data_dir, out)?,
+    }
+    Ok(Finding::Good)
+}
+
+/// Puts a new key where the present one lies. A server that runs finds it there.
+fn replace_file(data_dir: &DataDir, out: &mut dyn Write) -> Result<(), MaintenanceError> {
+    let KeySource::File(path) = data_dir.key() else {
+        return Err(ConfigRefused::NoNewKey(data_dir.key().to_string()).into());
+    };
+    data_dir.unlock()?.rekey_file(path)?;
+    writeln!(
+        out,
+        "{} holds a new key, and the old one opens nothing any more",
+        path.display()
+    )?;
+    Ok(())
+}
+
+/// Locks the ring with a key from elsewhere.
+fn replace_source(
+    data_dir: &DataDir,
+    new: &KeySource,
+    out: &mut dyn Write,
+) -> Result<(), MaintenanceError> {
+    if let (KeySource::File(old), KeySource::File(new)) = (data_dir.key(), new)
+        && is_same(old, new)
+    {
+        return Err(ConfigRefused::SameKey.into());
+    }
+    let guard = Arc::new(new.read()?);
+    let ring = match data_dir.unlock() {
+        Ok(ring) => {
+            ring.begin_rekey(guard.as_ref())?;
+            ring
+        }
+        // An attempt that was cut off after its last step has shut the old key out already.
+        Err(refused) => reopened(data_dir, new, refused)?,
+    };
+    failpoint::hit("rekey-let-in");
+    ring.finish_rekey(guard)?;
+    failpoint::hit("rekey-shut-out");
+    writeln!(
+        out,
+        "the key ring opens with {new} alone; start servers with it, also those that run"
+    )?;
+    Ok(())
+}
+
+fn reopened(
+    data_dir: &DataDir,
+    new: &KeySource,
+    refused: DataDirError,
+) -> Result<Arc<RingFile>, MaintenanceError> {
+    if !matches!(refused, DataDirError::Ring(RingError::WrongKey { .. })) {
+        return Err(refused.into());
+    }
+    match data_dir.unlock_with(new.read()?) {
+        Ok(ring) => Ok(ring),
+        // The first answer is the one about the key in use.
+        Err(_) => Err(refused.into()),
+    }
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let (one, other) = (one.canonicalize(), other.canonicalize());
+    matches!((one, other), (Ok(one), Ok(other)) if one == other)
+}

@@ -1,0 +1,85 @@
+//! Looking into a database that is not open.
+//!
+//! Opening SQLite writes: it makes the shared memory file, recovers the log, removes it at the end.
+//! Whether the key ring fits must be known before that, so a few sealed secrets are read from the
+//! file as it lies there. What is in the log alone is not seen then; it takes a copy.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{Connection as _, QueryBuilder};
+
+use super::SqliteStore;
+use super::sealed::value;
+use crate::store::sealed::{COLUMNS, SealedColumn, SealedValue};
+
+impl SqliteStore {
+    /// A few sealed secrets of each column, from the database file alone. Nothing is written, and
+    /// nothing is locked.
+    ///
+    /// What cannot be read is left out: the answer may be empty, and while another program writes
+    /// it may be old.
+    pub async fn sample(path: &Path) -> Vec<(SealedColumn, SealedValue)> {
+        let options = SqliteConnectOptions::new().filename(path);
+        // No lock, no log, no shared memory: SQLite takes the file for one that cannot change.
+        read(&options.read_only(true).immutable(true))
+            .await
+            .unwrap_or_default()
+    }
+
+    /// The same from a copy of the database and its log, which is made in the directory for
+    /// temporary files and removed. None when there is no log, or nothing in it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for the copy.
+    pub async fn sample_with_log(
+        path: &Path,
+    ) -> io::Result<Option<Vec<(SealedColumn, SealedValue)>>> {
+        let log = beside(path, "-wal");
+        if !fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+            return Ok(None);
+        }
+        let directory = tempfile::tempdir()?;
+        let copy = directory.path().join("copy.db");
+        fs::copy(path, &copy)?;
+        fs::copy(&log, beside(&copy, "-wal"))?;
+        let options = SqliteConnectOptions::new().filename(copy);
+        Ok(Some(read(&options).await.unwrap_or_default()))
+    }
+}
+
+async fn read(
+    options: &SqliteConnectOptions,
+) -> Result<Vec<(SealedColumn, SealedValue)>, sqlx::Error> {
+    let mut connection = SqliteConnection::connect_with(options).await?;
+    let mut sample = Vec::new();
+    for column in COLUMNS {
+        let rows = QueryBuilder::new("SELECT id, ")
+            .push(column.column())
+            .push(" AS sealed FROM ")
+            .push(column.table())
+            .push(" WHERE ")
+            .push(column.column())
+            .push(" IS NOT NULL LIMIT ")
+            .push(OF_EACH)
+            .build()
+            .fetch_all(&mut connection)
+            .await;
+        // An older schema may not have the table yet.
+        let values = rows.iter().flatten().filter_map(|row| value(row).ok());
+        sample.extend(values.map(|value| (*column, value)));
+    }
+    connection.close().await?;
+    Ok(sample)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+const OF_EACH: u32 = 8;
