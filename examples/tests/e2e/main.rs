@@ -10,6 +10,7 @@
 )]
 
 mod backup;
+mod canary;
 mod fleet;
 mod hooks;
 mod identity;
