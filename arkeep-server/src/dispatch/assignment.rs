@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use super::Inner;
 use crate::parameters::{RestoreParameters, TestParameters};
 use crate::store::destinations::Destination;
-use crate::store::jobs::Job;
+use crate::store::jobs::{Job, Sent, SentRepository};
 use crate::store::policies::{Policy, PolicyDestination};
 use crate::store::{Page, sealed};
 
@@ -62,10 +62,10 @@ impl Outgoing {
     }
 }
 
-/// An assignment, and every destination that a success must cover, whether it was sent or not.
+/// An assignment, and what its results will be read by.
 pub(super) struct Built {
     pub(super) assignment: Assignment,
-    pub(super) covers: Vec<DestinationId>,
+    pub(super) sent: Sent,
 }
 
 /// A job did not become an assignment.
@@ -90,7 +90,7 @@ fn hopeless(code: &str, detail: impl Into<String>) -> BuildError {
 impl Inner {
     /// Looks up what the job names, and opens the secrets that it takes.
     pub(super) async fn build(&self, job: &Outgoing) -> Result<Built, BuildError> {
-        let (work, covers) = match job.kind {
+        let (work, sent) = match job.kind {
             JobKind::Backup => self.backup(job).await?,
             JobKind::Restore => self.restore(job).await?,
             JobKind::Verify => self.verify(job).await?,
@@ -106,12 +106,13 @@ impl Inner {
             deadline: job.deadline,
             work,
         };
-        Ok(Built { assignment, covers })
+        Ok(Built { assignment, sent })
     }
 
-    async fn backup(&self, job: &Outgoing) -> Result<(Work, Vec<DestinationId>), BuildError> {
+    async fn backup(&self, job: &Outgoing) -> Result<(Work, Sent), BuildError> {
         let policy = self.policy_of(job.policy).await?;
-        let (destinations, covers) = self.repositories(&policy, &policy.destinations).await?;
+        let destinations = self.repositories(&policy).await?;
+        let mut sent = sent_to(&policy);
         let settings = policy.settings;
         if settings.sources.is_empty() {
             return Err(hopeless(
@@ -119,6 +120,8 @@ impl Inner {
                 "the policy names nothing to back up",
             ));
         }
+        sent.sources.clone_from(&settings.sources);
+        sent.tags.clone_from(&settings.tags);
         let work = BackupWork {
             destinations,
             sources: settings.sources,
@@ -129,21 +132,21 @@ impl Inner {
             hooks: settings.hooks,
             limits: settings.limits,
         };
-        Ok((Work::Backup(Box::new(work)), covers))
+        Ok((Work::Backup(Box::new(work)), sent))
     }
 
-    async fn verify(&self, job: &Outgoing) -> Result<(Work, Vec<DestinationId>), BuildError> {
+    async fn verify(&self, job: &Outgoing) -> Result<(Work, Sent), BuildError> {
         let policy = self.policy_of(job.policy).await?;
-        let (destinations, covers) = self.repositories(&policy, &policy.destinations).await?;
+        let destinations = self.repositories(&policy).await?;
         let plan = policy.settings.verify.as_ref();
         let work = VerifyWork {
             destinations,
             read_data_percent: plan.map_or(0, |plan| plan.read_data_percent.min(100)),
         };
-        Ok((Work::Verify(Box::new(work)), covers))
+        Ok((Work::Verify(Box::new(work)), sent_to(&policy)))
     }
 
-    async fn forget(&self, job: &Outgoing) -> Result<(Work, Vec<DestinationId>), BuildError> {
+    async fn forget(&self, job: &Outgoing) -> Result<(Work, Sent), BuildError> {
         let policy = self.policy_of(job.policy).await?;
         let common = &policy.settings.retention;
         let retention = |pair: &PolicyDestination| {
@@ -164,16 +167,16 @@ impl Inner {
                 "the policy's retention would remove every snapshot",
             ));
         }
-        let (destinations, covers) = self.repositories(&policy, &policy.destinations).await?;
+        let destinations = self.repositories(&policy).await?;
         let work = ForgetWork {
             destinations,
             retention: first,
             plan_only: false,
         };
-        Ok((Work::Forget(Box::new(work)), covers))
+        Ok((Work::Forget(Box::new(work)), sent_to(&policy)))
     }
 
-    async fn restore(&self, job: &Outgoing) -> Result<(Work, Vec<DestinationId>), BuildError> {
+    async fn restore(&self, job: &Outgoing) -> Result<(Work, Sent), BuildError> {
         let wanted: RestoreParameters = parameters(job)?;
         let snapshot = self
             .parts
@@ -184,6 +187,7 @@ impl Inner {
             .ok_or_else(|| gone("snapshot", &wanted.snapshot_id))?;
         let policy = self.policy_of(Some(snapshot.policy)).await?;
         let destination = self.destination(snapshot.destination).await?;
+        let sent = sent_there(destination.id, &snapshot.path);
         let work = RestoreWork {
             destination: self.repository(&policy, &destination, snapshot.path)?,
             snapshot: snapshot.restic_id,
@@ -192,11 +196,10 @@ impl Inner {
             overwrite: wanted.overwrite,
             limits: policy.settings.limits,
         };
-        let covers = vec![snapshot.destination];
-        Ok((Work::Restore(Box::new(work)), covers))
+        Ok((Work::Restore(Box::new(work)), sent))
     }
 
-    async fn test(&self, job: &Outgoing) -> Result<(Work, Vec<DestinationId>), BuildError> {
+    async fn test(&self, job: &Outgoing) -> Result<(Work, Sent), BuildError> {
         let wanted: TestParameters = parameters(job)?;
         let destination = self.destination(wanted.destination_id).await?;
         let work = match self.policy_at(job.agent, destination.id).await? {
@@ -212,7 +215,8 @@ impl Inner {
                 },
             },
         };
-        Ok((Work::Test(Box::new(work)), vec![wanted.destination_id]))
+        let sent = sent_there(work.destination, &work.repository.path);
+        Ok((Work::Test(Box::new(work)), sent))
     }
 
     /// A policy with a repository at the destination, the agent's own if it has one.
@@ -265,16 +269,12 @@ impl Inner {
         }
     }
 
-    /// The repositories of those destinations that are enabled, and the names of all of them: one
-    /// that was left out is one that a success does not cover.
-    async fn repositories(
-        &self,
-        policy: &Policy,
-        pairs: &[PolicyDestination],
-    ) -> Result<(Vec<DestinationWork>, Vec<DestinationId>), BuildError> {
-        let mut works = Vec::with_capacity(pairs.len());
+    /// The repositories of those destinations that are enabled. One that is left out is one that
+    /// [`sent_to`] names, so that nothing is called a success without it.
+    async fn repositories(&self, policy: &Policy) -> Result<Vec<DestinationWork>, BuildError> {
+        let mut works = Vec::with_capacity(policy.destinations.len());
         let mut left_out = None;
-        for pair in pairs {
+        for pair in &policy.destinations {
             match self.destination(pair.destination_id).await {
                 Ok(destination) => {
                     works.push(self.repository(policy, &destination, pair.path.clone())?);
@@ -289,8 +289,7 @@ impl Inner {
                 None => hopeless("no_destination", "the policy names no destination"),
             });
         }
-        let covers = pairs.iter().map(|pair| pair.destination_id).collect();
-        Ok((works, covers))
+        Ok(works)
     }
 
     fn repository(
@@ -346,6 +345,28 @@ impl Inner {
         let mut random = [0; 16];
         self.parts.entropy.fill(&mut random);
         SecretString::from(uuid::Uuid::from_bytes(random).simple().to_string())
+    }
+}
+
+fn sent_to(policy: &Policy) -> Sent {
+    let repository = |pair: &PolicyDestination| SentRepository {
+        destination_id: pair.destination_id,
+        path: pair.path.clone(),
+    };
+    Sent {
+        repositories: policy.destinations.iter().map(repository).collect(),
+        ..Sent::default()
+    }
+}
+
+fn sent_there(destination_id: DestinationId, path: &RelativePath) -> Sent {
+    let repository = SentRepository {
+        destination_id,
+        path: path.clone(),
+    };
+    Sent {
+        repositories: vec![repository],
+        ..Sent::default()
     }
 }
 

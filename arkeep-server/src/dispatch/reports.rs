@@ -2,15 +2,13 @@
 
 use arkeep_core::job::{DestinationResult, JobKind, JobReport, Outcome, ReportBody};
 use arkeep_core::queue::Applied;
-use arkeep_core::repository::RelativePath;
-use arkeep_core::{AgentId, SnapshotId, StoreError};
+use arkeep_core::{AgentId, PolicyId, SnapshotId, StoreError};
 use arkeep_transport::gateway::GatewayError;
 use arkeep_transport::session::{Cancel, HeldJob};
 
 use super::verdict::{self, Claim};
 use super::{Change, Inner};
 use crate::store::jobs::Job;
-use crate::store::policies::Policy;
 use crate::store::snapshots::Snapshot;
 
 impl Inner {
@@ -68,12 +66,8 @@ impl Inner {
             return Ok(());
         }
         let stores = &self.parts.stores;
-        let policy = match job.policy {
-            Some(id) => stores.policies.find(id).await?,
-            None => None,
-        };
         // Without its policy nothing opens the repository, so there is nothing to list.
-        let Some(policy) = policy else {
+        let Some(policy) = job.policy else {
             return Ok(());
         };
         let Some(agent) = stores.agents.find(job.agent).await? else {
@@ -83,12 +77,12 @@ impl Inner {
         // An agent chooses its name. PostgreSQL would refuse a NUL, and the report with it.
         hostname.retain(|character| !character.is_control());
         for result in results {
-            let Some(snapshot) = self.snapshot(job, &policy, &hostname, result) else {
+            let Some(snapshot) = self.snapshot(job, policy, &hostname, result) else {
                 continue;
             };
             if stores.snapshots.record(&snapshot).await?.is_none() {
                 let (job, id) = (job.id, &snapshot.restic_id);
-                tracing::warn!(%job, snapshot = %id, "a snapshot is not listed: its destination is gone");
+                tracing::warn!(%job, snapshot = %id, "a snapshot is not listed: its policy or destination is gone");
             }
         }
         Ok(())
@@ -98,37 +92,29 @@ impl Inner {
     fn snapshot(
         &self,
         job: &Job,
-        policy: &Policy,
+        policy: PolicyId,
         hostname: &str,
         result: &DestinationResult,
     ) -> Option<Snapshot> {
         let destination = result.destination_id;
-        if !job.assigned.contains(&destination) {
-            return None;
-        }
-        let pair = policy
-            .destinations
-            .iter()
-            .find(|pair| pair.destination_id == destination);
-        // The pair may have been taken out of the policy since; most have the default path.
-        let path = match pair {
-            Some(pair) => pair.path.clone(),
-            None => policy.id.to_string().parse::<RelativePath>().ok()?,
-        };
-        let mut tags = vec![format!("policy:{}", policy.id), format!("job:{}", job.id)];
-        tags.extend(policy.settings.tags.iter().cloned());
+        // What the holder was sent to do. The policy may say something else by now.
+        let sent = job.sent.as_ref()?;
+        let mut repositories = sent.repositories.iter();
+        let repository = repositories.find(|it| it.destination_id == destination)?;
+        let mut tags = vec![format!("policy:{policy}"), format!("job:{}", job.id)];
+        tags.extend(sent.tags.iter().cloned());
         let parts = &self.parts;
         Some(Snapshot {
             id: SnapshotId::mint(parts.clock.now(), parts.entropy.as_ref()),
             restic_id: result.snapshot_id.clone()?,
-            policy: policy.id,
+            policy,
             agent: job.agent,
             destination,
-            path,
+            path: repository.path.clone(),
             job: Some(job.id),
             taken_at: result.started_at,
             hostname: hostname.to_owned(),
-            paths: policy.settings.sources.iter().map(shown).collect(),
+            paths: sent.sources.iter().map(shown).collect(),
             tags,
             bytes_processed: result.bytes_processed,
             bytes_added: result.bytes_added,

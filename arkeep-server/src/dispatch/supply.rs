@@ -137,7 +137,7 @@ impl Inner {
             .parts
             .stores
             .jobs
-            .note_assignment(job.job, job.fence, &built.covers)
+            .note_assignment(job.job, job.fence, &built.sent)
             .await?;
         if !noted {
             return Ok(true);

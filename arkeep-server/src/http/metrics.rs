@@ -292,6 +292,7 @@ mod tests {
             hooks: Vec::new(),
             late_result: None,
             assigned: Vec::new(),
+            sent: None,
         }
     }
 

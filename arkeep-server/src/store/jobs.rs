@@ -5,6 +5,8 @@ use std::fmt;
 use arkeep_core::job::{
     DestinationResult, Fence, HookResult, JobError, JobKind, JobSource, JobState, Outcome,
 };
+use arkeep_core::policy::Source;
+use arkeep_core::repository::RelativePath;
 use arkeep_core::{AgentId, DestinationId, JobId, PolicyId, StoreError, Timestamp};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -23,13 +25,14 @@ pub trait JobStore: fmt::Debug + Send + Sync {
     /// Jobs that an agent holds: leased or running.
     async fn held(&self, agent: AgentId) -> Result<Vec<Job>, StoreError>;
 
-    /// Notes which destinations the holder of this fence was sent to, before it is sent. What it
-    /// reports is judged by them. Returns `false` when the job is not leased under this fence.
+    /// Notes what the holder of this fence is sent to do, before it is sent. What it reports is
+    /// judged by that, whatever the policy says by then. Returns `false` when the job is not leased
+    /// under this fence.
     async fn note_assignment(
         &self,
         job: JobId,
         fence: Fence,
-        destinations: &[DestinationId],
+        sent: &Sent,
     ) -> Result<bool, StoreError>;
 
     /// Ends the jobs of this policy and kind that wait for their agent, of earlier ticks than this,
@@ -92,8 +95,10 @@ pub struct Job {
     pub attempt: u32,
     /// The holder that is heard; 0 before it was first given to its agent.
     pub fence: Fence,
-    /// The destinations that its holder was sent to.
+    /// The destinations that a success must cover.
     pub assigned: Vec<DestinationId>,
+    /// What its holder was sent to do; nothing before it was sent.
+    pub sent: Option<Sent>,
     /// How many other requests it stands for.
     pub folded: u32,
     /// Who wanted it.
@@ -116,6 +121,35 @@ pub struct Job {
     pub hooks: Vec<HookResult>,
     /// What was said of it when it had ended already.
     pub late_result: Option<LateResult>,
+}
+
+/// What a job's holder was sent to do, as far as its results are read by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Every repository that a success must cover, whether it was sent or left out.
+    pub repositories: Vec<SentRepository>,
+    /// What was to be backed up.
+    pub sources: Vec<Source>,
+    /// The policy's tags.
+    pub tags: Vec<String>,
+}
+
+impl Sent {
+    /// The destinations of its repositories.
+    #[must_use]
+    pub fn destinations(&self) -> Vec<DestinationId> {
+        let all = self.repositories.iter();
+        all.map(|repository| repository.destination_id).collect()
+    }
+}
+
+/// A repository that a job's holder was sent to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentRepository {
+    /// Its destination.
+    pub destination_id: DestinationId,
+    /// Its path below the destination's place.
+    pub path: RelativePath,
 }
 
 /// A result that came after the job had ended, or from a holder that had lost it.

@@ -1,5 +1,5 @@
 use arkeep_core::job::{Fence, JobError, JobKind, JobState};
-use arkeep_core::{AgentId, DestinationId, JobId, PolicyId, StoreError, Timestamp};
+use arkeep_core::{AgentId, JobId, PolicyId, StoreError, Timestamp};
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
@@ -7,7 +7,7 @@ use uuid::Builder;
 
 use super::SqliteStore;
 use super::columns::{Columns as _, below, failed, one_more, signed, to_json};
-use crate::store::jobs::{Job, JobFilter, JobStore};
+use crate::store::jobs::{Job, JobFilter, JobStore, Sent};
 use crate::store::{Listed, Page};
 
 #[async_trait]
@@ -68,15 +68,16 @@ impl JobStore for SqliteStore {
         &self,
         job: JobId,
         fence: Fence,
-        destinations: &[DestinationId],
+        sent: &Sent,
     ) -> Result<bool, StoreError> {
         let noted = sqlx::query(
-            "UPDATE jobs SET assigned_destinations = $3 \
+            "UPDATE jobs SET assigned_destinations = $3, sent = $4 \
              WHERE id = $1 AND fence = $2 AND state = 'leased'",
         )
         .bind(job.to_string())
         .bind(signed(fence.0))
-        .bind(to_json(destinations)?)
+        .bind(to_json(&sent.destinations())?)
+        .bind(to_json(sent)?)
         .execute(&self.writer)
         .await
         .map_err(failed)?;
@@ -162,6 +163,7 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
         attempt: row.count("attempt")?,
         fence: Fence(row.count("fence")?),
         assigned: row.json_if("assigned_destinations")?.unwrap_or_default(),
+        sent: row.json_if("sent")?,
         folded: row.count("folded")?,
         source: row.word("source")?,
         parameters: row.text("parameters")?,

@@ -1,4 +1,5 @@
 use arkeep_core::job::{JobState, LogLevel, LogLine, LogSource, Outcome, Progress, ReportBody};
+use arkeep_core::policy::Source;
 use arkeep_core::queue::JobQueue as _;
 use arkeep_server::dispatch::Change;
 use arkeep_server::http::services::Fleet;
@@ -196,6 +197,38 @@ async fn a_result_that_names_what_is_gone_is_taken_in() {
     let late = job.late_result.expect("it was kept");
     assert_eq!(late.outcome, Outcome::Succeeded);
     assert_eq!(server.snapshots().await, []);
+}
+
+/// S4, S8
+#[tokio::test]
+async fn a_snapshot_is_listed_as_it_was_taken_whatever_the_policy_says_by_then() {
+    let server = Server::new().await;
+    let mut policy = server.policy(1).await;
+    server
+        .edit_policy(&mut policy, |edit| {
+            edit.destinations[0].path = "old".parse().expect("a plain component");
+            edit.settings.tags = vec!["old".to_owned()];
+        })
+        .await;
+    let (_, assignment) = server.received(&policy).await;
+    let destination = policy.destinations[0].destination_id;
+    server
+        .edit_policy(&mut policy, |edit| {
+            edit.destinations[0].path = "new".parse().expect("a plain component");
+            edit.settings.tags = vec!["new".to_owned()];
+            edit.settings.sources = vec![Source::Path("/srv".to_owned())];
+        })
+        .await;
+
+    let results = vec![good(destination, "0123abcd")];
+    let done = finished(Outcome::Succeeded, results);
+    let taken_in = server.report(policy.agent, &assignment, 1, done).await;
+    taken_in.expect("it is stored");
+
+    let snapshots = server.snapshots().await;
+    assert_eq!(snapshots[0].path.as_str(), "old");
+    assert_eq!(snapshots[0].paths, ["/etc"]);
+    assert_eq!(snapshots[0].tags.last().map(String::as_str), Some("old"));
 }
 
 /// T4

@@ -1,10 +1,11 @@
 use arkeep_core::job::{JobKind, JobSource};
 use arkeep_core::queue::{JobQueue as _, NewJob};
+use arkeep_core::repository::RelativePath;
 use arkeep_core::{DestinationId, JobId, SystemEntropy};
-use arkeep_server::store::JobStore as _;
 use arkeep_server::store::destinations::{
     Destination, DestinationEdit, DestinationStore, NewDestination,
 };
+use arkeep_server::store::jobs::{JobStore as _, Sent, SentRepository};
 use arkeep_server::store::{Refusal, SecretChange};
 
 use super::users::assert_refused;
@@ -141,8 +142,14 @@ async fn one_to_which_an_open_job_was_sent_stays() -> Tested {
     let lease = std::time::Duration::from_secs(60);
     let claimed = sandbox.store.claim(agent, lease, NOON).await?;
     let fence = claimed.ok_or("nothing to claim")?.fence;
-    let sent_to = [used.id];
-    let noted = sandbox.store.note_assignment(job.id, fence, &sent_to);
+    let sent = Sent {
+        repositories: vec![SentRepository {
+            destination_id: used.id,
+            path: RelativePath::default(),
+        }],
+        ..Sent::default()
+    };
+    let noted = sandbox.store.note_assignment(job.id, fence, &sent);
     assert!(noted.await?);
 
     let delete = |id| DestinationStore::delete(&sandbox.store, id, None);

@@ -3,10 +3,11 @@ use std::time::Duration;
 use arkeep_core::job::{
     DestinationResult, JobError, JobKind, JobReport, JobSource, JobState, Outcome, ReportBody,
 };
+use arkeep_core::policy::Source;
 use arkeep_core::queue::{Applied, JobQueue, NewJob};
 use arkeep_core::{AgentId, DestinationId, JobId, PolicyId, StoreError, SystemEntropy};
 use arkeep_server::store::Page;
-use arkeep_server::store::jobs::{JobFilter, JobStore};
+use arkeep_server::store::jobs::{JobFilter, JobStore, Sent, SentRepository};
 
 use super::{NOON, Sandbox, Tested, after};
 
@@ -152,16 +153,22 @@ async fn remember_where_their_holder_was_sent() -> Tested {
     let agent = sandbox.agent().await.id;
     let id = enqueue(&sandbox, agent, None, 1).await?;
     let destination = DestinationId::mint(NOON, &SystemEntropy);
-    let note = |fence| {
-        let store = sandbox.store.clone();
-        async move { store.note_assignment(id, fence, &[destination]).await }
+    let sent = Sent {
+        repositories: vec![SentRepository {
+            destination_id: destination,
+            path: "nightly".parse()?,
+        }],
+        sources: vec![Source::Path("/etc".to_owned())],
+        tags: vec!["nightly".to_owned()],
     };
+    let note = |fence| sandbox.store.note_assignment(id, fence, &sent);
     assert!(!note(arkeep_core::job::Fence(0)).await?);
     let first = claim(&sandbox, agent).await?.ok_or("nothing to claim")?;
 
     assert!(note(first.fence).await?);
     let job = JobStore::find(&sandbox.store, id).await?.ok_or("gone")?;
     assert_eq!(job.assigned, [destination]);
+    assert_eq!(job.sent.as_ref(), Some(&sent));
 
     sandbox.store.reclaim(after(60)).await?;
     let second = claim(&sandbox, agent).await?.ok_or("nothing to claim")?;
