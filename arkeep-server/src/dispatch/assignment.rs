@@ -204,7 +204,7 @@ impl Inner {
         let destination = self.destination(wanted.destination_id).await?;
         let work = match self.policy_at(job.agent, destination.id).await? {
             Some((policy, path)) => self.repository(&policy, &destination, path)?,
-            // No repository of ours is there. The agent says how far it comes without one.
+            // The agent has no repository there. It says how far it comes without one.
             None => DestinationWork {
                 destination: destination.id,
                 repository: Repository {
@@ -219,32 +219,28 @@ impl Inner {
         Ok((Work::Test(Box::new(work)), sent))
     }
 
-    /// A policy with a repository at the destination, the agent's own if it has one.
+    /// A policy of the agent with a repository at the destination. Another agent's would hand out
+    /// the password of what that one has there.
     async fn policy_at(
         &self,
         agent: AgentId,
         destination: DestinationId,
     ) -> Result<Option<(Policy, RelativePath)>, StoreError> {
-        for of in [Some(agent), None] {
-            let mut page = Page::default();
-            loop {
-                let listed = self.parts.stores.policies.list(of, &page).await?;
-                for policy in listed.items {
-                    let pair = policy
-                        .destinations
-                        .iter()
-                        .find(|pair| pair.destination_id == destination);
-                    if let Some(path) = pair.map(|pair| pair.path.clone()) {
-                        return Ok(Some((policy, path)));
-                    }
-                }
-                match listed.next {
-                    Some(next) => page = page.after(next),
-                    None => break,
+        let mut page = Page::default();
+        loop {
+            let listed = self.parts.stores.policies.list(Some(agent), &page).await?;
+            for policy in listed.items {
+                let mut pairs = policy.destinations.iter();
+                let pair = pairs.find(|pair| pair.destination_id == destination);
+                if let Some(path) = pair.map(|pair| pair.path.clone()) {
+                    return Ok(Some((policy, path)));
                 }
             }
+            match listed.next {
+                Some(next) => page = page.after(next),
+                None => return Ok(None),
+            }
         }
-        Ok(None)
     }
 
     async fn policy_of(&self, id: Option<PolicyId>) -> Result<Policy, BuildError> {

@@ -246,3 +246,20 @@ async fn a_test_opens_a_repository_that_a_policy_has_there() {
     assert_eq!(work.repository.path, policy.destinations[0].path);
     assert_eq!(work.repository.password.expose_secret(), PASSWORD);
 }
+
+/// T4
+#[tokio::test]
+async fn a_test_never_hands_out_what_opens_another_agents_repository() {
+    let server = Server::new().await;
+    let (mine, other) = (server.policy(1).await, server.policy(1).await);
+    server.enqueue_test(&mine, &other).await;
+
+    let assignment = server.connect(mine.agent, &[]).await.assignment().await;
+
+    let Work::Test(work) = assignment.work else {
+        panic!("expected a test");
+    };
+    assert_eq!(work.destination, other.destinations[0].destination_id);
+    assert_ne!(work.repository.path, other.destinations[0].path);
+    assert_ne!(work.repository.password.expose_secret(), PASSWORD);
+}
