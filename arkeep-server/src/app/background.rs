@@ -80,9 +80,10 @@ impl Background {
     }
 }
 
-// What was leased and never begun goes back, what is past its deadline ends, what is due begins.
+// What was leased and never begun goes back, what is past its deadline or will never be ended by
+// its agent ends, what is due begins.
 async fn round(api: &Api, scheduler: &Scheduler) {
-    let reclaimed = reclaim(api).await;
+    let reclaimed = reclaim(api).await.and(api.abandon().await);
     let scheduled = scheduler.round().await.map(|_| ());
     match reclaimed.and(scheduled) {
         Ok(()) => api.pulse.beat(),

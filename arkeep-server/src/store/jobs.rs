@@ -55,6 +55,13 @@ pub trait JobStore: fmt::Debug + Send + Sync {
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
+    /// Ends the jobs that nobody will ever end: those of revoked agents, and those that run, whose
+    /// end was asked for, and whose agent has been silent for [`Agent::ABSENCE`]. What such an agent
+    /// says when it comes back is kept as a late result. Returns what it ended.
+    ///
+    /// [`Agent::ABSENCE`]: super::agents::Agent::ABSENCE
+    async fn abandon(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError>;
+
     /// How many jobs there are in each state that is not terminal.
     async fn pending(&self) -> Result<Vec<(JobState, u64)>, StoreError>;
 }
@@ -121,6 +128,23 @@ pub struct Job {
     pub hooks: Vec<HookResult>,
     /// What was said of it when it had ended already.
     pub late_result: Option<LateResult>,
+}
+
+/// Why a job was ended by [`JobStore::abandon`], as its agent was revoked.
+pub(super) fn agent_revoked() -> JobError {
+    JobError {
+        code: "agent_revoked".to_owned(),
+        detail: "the agent was revoked before the job had ended".to_owned(),
+    }
+}
+
+/// Why a job was ended by [`JobStore::abandon`], as its agent cannot be told.
+pub(super) fn agent_away() -> JobError {
+    JobError {
+        code: "agent_away".to_owned(),
+        detail: "cancelled while the agent was away; what it says when it comes back is kept"
+            .to_owned(),
+    }
 }
 
 /// What a job's holder was sent to do, as far as its results are read by it.

@@ -220,6 +220,7 @@ pub(super) async fn revoke(
     api.stores.enrollments.withdraw(id, api.clock.now()).await?;
     api.fleet.hang_up(id);
     tracing::info!(agent = %id, "an agent was revoked");
+    api.abandon().await?;
     api.agent_body(id).await
 }
 

@@ -6,7 +6,7 @@ use arkeep_core::job::{
     DestinationResult, HookResult, JobError, JobKind, JobSource, JobState, Progress,
 };
 use arkeep_core::queue::{CancelOutcome, NewJob};
-use arkeep_core::{AgentId, JobId, PolicyId, Timestamp};
+use arkeep_core::{AgentId, JobId, PolicyId, StoreError, Timestamp};
 use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
@@ -113,6 +113,8 @@ pub(super) async fn cancel(
         }
         CancelOutcome::Requested(agent, fence) => {
             api.fleet.cancel(agent, id, fence);
+            // An agent that is away hears of it when it comes back, if ever.
+            api.abandon().await?;
             Ok(accepted(id))
         }
         CancelOutcome::AlreadyEnded(state) => Err(Problem::new(
@@ -124,6 +126,17 @@ pub(super) async fn cancel(
 }
 
 impl Api {
+    /// Ends the jobs that nobody will ever end.
+    pub(crate) async fn abandon(&self) -> Result<(), StoreError> {
+        for job in self.stores.jobs.abandon(self.clock.now()).await? {
+            tracing::info!(%job, "a job was ended without its agent");
+            if let Some(job) = self.stores.jobs.find(job).await? {
+                self.metrics.job_ended(&job);
+            }
+        }
+        Ok(())
+    }
+
     /// Puts work into the agent's queue, and tells the agent.
     pub(super) async fn enqueue(
         &self,

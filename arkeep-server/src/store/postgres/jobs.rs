@@ -7,7 +7,8 @@ use uuid::Builder;
 
 use super::PostgresStore;
 use super::columns::{Columns as _, below, failed, one_more, signed, to_json};
-use crate::store::jobs::{Job, JobFilter, JobStore, Sent};
+use crate::store::agents::Agent;
+use crate::store::jobs::{Job, JobFilter, JobStore, Sent, agent_away, agent_revoked};
 use crate::store::{Listed, Page};
 
 #[async_trait]
@@ -126,6 +127,35 @@ impl JobStore for PostgresStore {
         .await
         .map_err(failed)?;
         Ok(ended.rows_affected() == 1)
+    }
+
+    async fn abandon(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
+        let silent = now.minus(Agent::ABSENCE).as_unix_millis();
+        let revoked = sqlx::query(
+            "UPDATE jobs SET error = $1, ended_at = $2, lease_until = NULL, \
+             state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE 'failed' END \
+             WHERE state IN ('queued', 'leased', 'running') \
+             AND agent_id IN (SELECT id FROM agents WHERE standing = 'revoked') RETURNING id",
+        )
+        .bind(to_json(&agent_revoked())?)
+        .bind(now.as_unix_millis())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed)?;
+        let unheard = sqlx::query(
+            "UPDATE jobs SET error = $1, ended_at = $2, lease_until = NULL, state = 'cancelled' \
+             WHERE state = 'running' AND cancel_requested_at IS NOT NULL AND agent_id IN \
+                 (SELECT id FROM agents WHERE last_seen_at IS NULL OR last_seen_at <= $3) \
+             RETURNING id",
+        )
+        .bind(to_json(&agent_away())?)
+        .bind(now.as_unix_millis())
+        .bind(silent)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed)?;
+        let ended = revoked.iter().chain(&unheard);
+        ended.map(|row| row.word("id")).collect()
     }
 
     async fn pending(&self) -> Result<Vec<(JobState, u64)>, StoreError> {

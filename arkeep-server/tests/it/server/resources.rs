@@ -1,3 +1,9 @@
+use std::time::Duration;
+
+use arkeep_core::job::{JobReport, ReportBody};
+use arkeep_core::queue::JobQueue;
+use arkeep_core::{Clock as _, SystemClock};
+use arkeep_server::store::sqlite::SqliteStore;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -115,6 +121,68 @@ async fn a_revoked_agent_stays_revoked() -> Fallible {
     }
     let run = format!("{}/run", path("policies", &policy));
     admin.post(&run, &json!({})).await?.expect(409)?;
+    Ok(())
+}
+
+/// A job of the policy that its agent has begun. Returns its path.
+async fn running(server: &Server, admin: &mut Client, policy: &Value) -> Fallible<String> {
+    let run = format!("{}/run", path("policies", policy));
+    let job = admin.post(&run, &json!({})).await?.expect(202)?;
+    let store = SqliteStore::open(&server.data_dir().join("arkeep.db")).await?;
+    let agent = policy["agent_id"].as_str().unwrap_or_default().parse()?;
+    let (lease, now) = (Duration::from_secs(60), SystemClock.now());
+    let claimed = JobQueue::claim(&store, agent, lease, now).await?;
+    let claimed = claimed.ok_or("nothing to claim")?;
+    let started = JobReport {
+        job: claimed.id,
+        attempt: claimed.attempt,
+        fence: claimed.fence,
+        sequence: 1,
+        at: now,
+        body: ReportBody::Started,
+    };
+    store.apply(agent, &started, now).await?;
+    store.close().await;
+    Ok(format!("/api/v1/jobs/{}", job.string("/job_id")))
+}
+
+/// S5
+#[tokio::test]
+async fn a_revoked_agent_leaves_no_open_job_behind() -> Fallible {
+    let (server, mut admin) = Server::with_admin().await?;
+    let body = policy(&mut admin).await?;
+    let policy = admin.create("/api/v1/policies", &body).await?;
+    let job = running(&server, &mut admin, &policy).await?;
+    let agent = body["agent_id"].as_str().unwrap_or_default();
+    let agent = format!("/api/v1/agents/{agent}");
+
+    let revoke = format!("{agent}/revoke");
+    admin.post(&revoke, &json!({})).await?.expect(200)?;
+
+    let ended = admin.get(&job).await?;
+    assert_eq!(ended.string("/state"), "failed");
+    assert_eq!(ended.string("/error/code"), "agent_revoked");
+    let policy = path("policies", &policy);
+    admin.delete(&policy).await?.expect(204)?;
+    admin.delete(&agent).await?.expect(204)?;
+    Ok(())
+}
+
+/// S5
+#[tokio::test]
+async fn a_job_of_an_agent_that_is_away_can_be_cancelled() -> Fallible {
+    let (server, mut admin) = Server::with_admin().await?;
+    let body = policy(&mut admin).await?;
+    let policy = admin.create("/api/v1/policies", &body).await?;
+    let job = running(&server, &mut admin, &policy).await?;
+    let policy = path("policies", &policy);
+    admin.delete(&policy).await?.expect(409)?;
+
+    let cancel = format!("{job}/cancel");
+    admin.post(&cancel, &json!({})).await?.expect(202)?;
+
+    assert_eq!(admin.get(&job).await?.string("/state"), "cancelled");
+    admin.delete(&policy).await?.expect(204)?;
     Ok(())
 }
 

@@ -6,8 +6,9 @@ use arkeep_core::job::{
 use arkeep_core::policy::Source;
 use arkeep_core::queue::{Applied, JobQueue, NewJob};
 use arkeep_core::{AgentId, DestinationId, JobId, PolicyId, StoreError, SystemEntropy};
-use arkeep_server::store::Page;
 use arkeep_server::store::jobs::{JobFilter, JobStore, Sent, SentRepository};
+use arkeep_server::store::{AgentStore as _, Page};
+use arkeep_transport::enrollment::EnrollmentStore as _;
 
 use super::{NOON, Sandbox, Tested, after};
 
@@ -264,6 +265,76 @@ async fn one_that_was_given_up_keeps_what_its_holder_says_later() -> Tested {
         (JobState::Failed, Some(after(5)))
     );
     assert_eq!(job.error, Some(error));
+    Ok(())
+}
+
+/// S5
+#[tokio::test]
+async fn those_of_a_revoked_agent_end() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let (agent, other) = (sandbox.agent().await.id, sandbox.agent().await.id);
+    let held = enqueue(&sandbox, agent, None, 1).await?;
+    claim(&sandbox, agent).await?;
+    let waiting = enqueue(&sandbox, agent, None, 2).await?;
+    let of_other = enqueue(&sandbox, other, None, 3).await?;
+    assert_eq!(sandbox.store.abandon(after(5)).await?, []);
+
+    sandbox.store.withdraw(agent, after(5)).await?;
+    let mut ended = sandbox.store.abandon(after(5)).await?;
+    ended.sort_unstable();
+
+    assert_eq!(ended, [held, waiting]);
+    assert_eq!(sandbox.store.abandon(after(5)).await?, []);
+    for (id, expected) in [
+        (held, JobState::Failed),
+        (waiting, JobState::Cancelled),
+        (of_other, JobState::Queued),
+    ] {
+        let job = JobStore::find(&sandbox.store, id).await?.ok_or("gone")?;
+        assert_eq!(job.state, expected);
+    }
+    Ok(())
+}
+
+/// S5
+#[tokio::test]
+async fn one_whose_end_was_asked_for_ends_when_its_agent_is_away() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    sandbox.store.heard(agent, NOON).await?;
+    let id = enqueue(&sandbox, agent, None, 1).await?;
+    let claimed = claim(&sandbox, agent).await?.ok_or("nothing to claim")?;
+    let report = |sequence, body| JobReport {
+        job: id,
+        attempt: claimed.attempt,
+        fence: claimed.fence,
+        sequence,
+        at: after(sequence),
+        body,
+    };
+    let started = report(1, ReportBody::Started);
+    sandbox.store.apply(agent, &started, NOON).await?;
+    assert_eq!(sandbox.store.abandon(after(1_000)).await?, []);
+    sandbox.store.cancel(id, NOON).await?;
+
+    assert_eq!(sandbox.store.abandon(after(89)).await?, []);
+    assert_eq!(sandbox.store.abandon(after(90)).await?, [id]);
+
+    let done = ReportBody::Finished {
+        outcome: Outcome::Succeeded,
+        error: None,
+        results: Vec::new(),
+        hooks: Vec::new(),
+    };
+    let late = sandbox
+        .store
+        .apply(agent, &report(2, done), after(95))
+        .await?;
+    assert_eq!(late, Applied::Late(Some(Outcome::Succeeded)));
+    let job = JobStore::find(&sandbox.store, id).await?.ok_or("gone")?;
+    assert_eq!(job.state, JobState::Cancelled);
+    let code = job.error.map(|error| error.code);
+    assert_eq!(code.as_deref(), Some("agent_away"));
     Ok(())
 }
 
