@@ -24,6 +24,11 @@ pub trait PolicyStore: fmt::Debug + Send + Sync {
     -> Result<Listed<Policy>, StoreError>;
 
     /// Changes a policy that is still of the version that the edit was made from.
+    ///
+    /// A new password is refused as [`Refusal::Settled`] once a backup was given to the agent or a
+    /// snapshot is known: the repositories have the old one, and nothing else here knows it.
+    ///
+    /// [`Refusal::Settled`]: super::Refusal::Settled
     async fn update(&self, edit: &PolicyEdit) -> Result<Policy, WriteError>;
 
     /// Removes a policy of which no job is with an agent.

@@ -46,6 +46,13 @@ pub enum Refusal {
         by: &'static str,
     },
 
+    /// This field cannot change any more: what was made with it needs it.
+    #[error("{field} cannot change any more: there are backups that only the old value opens")]
+    Settled {
+        /// The field, as the HTTP API names it.
+        field: &'static str,
+    },
+
     /// It would leave nobody who can administer the server.
     #[error("this is the last active administrator")]
     LastAdmin,

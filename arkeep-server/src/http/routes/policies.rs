@@ -117,17 +117,20 @@ pub(super) async fn change(
     }
     api.may_set_hooks(&caller, &before.settings.hooks, &sent.hooks)?;
 
+    let old = api.open_password(&before)?;
     let given = sent.repository_password.take();
+    if given.is_some() {
+        // Before it is compared: the answer would tell whoever guesses when they are right.
+        api.may_set_password(&caller)?;
+    }
+    let given = given.filter(|given| given.expose_secret() != old.expose_secret());
     let (name, enabled) = (sent.name.clone(), sent.enabled);
     let (destinations, settings) = sent.split(id)?;
     let repository_password = match &given {
         Some(password) => Some(api.seal_password(id, password)?),
         None => None,
     };
-    let password = match given {
-        Some(password) => password,
-        None => api.open_password(&before)?,
-    };
+    let password = given.unwrap_or(old);
     api.same_password(id, &destinations, &password).await?;
     let edit = PolicyEdit {
         id,
@@ -221,6 +224,17 @@ impl Api {
             return Err(Problem::new(
                 Code::Forbidden,
                 "to change hooks takes the role admin",
+            ));
+        }
+        self.require_fresh(caller)
+    }
+
+    // What is overwritten is kept nowhere else.
+    fn may_set_password(&self, caller: &Caller) -> Result<(), Problem> {
+        if caller.role() < Role::Admin {
+            return Err(Problem::new(
+                Code::Forbidden,
+                "to change the repository password takes the role admin",
             ));
         }
         self.require_fresh(caller)

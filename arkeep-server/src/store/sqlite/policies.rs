@@ -104,6 +104,10 @@ impl PolicyStore for SqliteStore {
                 .await?
                 .into());
         }
+        if edit.repository_password.is_some() && is_in_use(&mut transaction, edit.id).await? {
+            let field = "repository_password";
+            return Err(Refusal::Settled { field }.into());
+        }
         sqlx::query("DELETE FROM policy_destinations WHERE policy_id = $1")
             .bind(edit.id.to_string())
             .execute(&mut *transaction)
@@ -205,6 +209,22 @@ async fn insert_destinations(
         })?;
     }
     Ok(())
+}
+
+/// Whether repositories may have been made with the policy's password.
+async fn is_in_use(
+    transaction: &mut Transaction<'_, Sqlite>,
+    policy: PolicyId,
+) -> Result<bool, StoreError> {
+    let found = sqlx::query(
+        "SELECT 1 FROM jobs WHERE policy_id = $1 AND kind = 'backup' AND attempt > 0 \
+         UNION ALL SELECT 1 FROM snapshots WHERE policy_id = $1 LIMIT 1",
+    )
+    .bind(policy.to_string())
+    .fetch_optional(&mut **transaction)
+    .await
+    .map_err(failed)?;
+    Ok(found.is_some())
 }
 
 async fn one(

@@ -1,14 +1,16 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use arkeep_core::job::{JobReport, ReportBody};
 use arkeep_core::queue::JobQueue;
+use arkeep_core::testing::ManualClock;
 use arkeep_core::{Clock as _, SystemClock};
 use arkeep_server::store::sqlite::SqliteStore;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::{Fallible, Server};
+use super::{Fallible, PASSWORD, Server};
 
 /// An agent and a destination, and a policy that could be made with them.
 pub(super) async fn policy(admin: &mut Client) -> Fallible<Value> {
@@ -347,6 +349,49 @@ async fn policies_that_share_a_repository_have_one_password() -> Fallible {
         .patch(&path("policies", &second), &change)
         .await?
         .expect(422)?;
+    Ok(())
+}
+
+/// A11, A12
+#[tokio::test]
+async fn the_repository_password_takes_an_admin_and_stays_once_it_was_used() -> Fallible {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let server = Server::start_at(Arc::clone(&clock) as _).await?;
+    let mut admin = server.set_up().await?;
+    let mut body = policy(&mut admin).await?;
+    body["repository_password"] = json!("hunter2");
+    let policy = admin.create("/api/v1/policies", &body).await?;
+    let email = "operator@example.org";
+    let user = json!({"email": email, "password": PASSWORD, "role": "operator"});
+    admin.create("/api/v1/users", &user).await?;
+    let mut operator = server.client();
+    operator.log_in(email, PASSWORD).await?;
+    let path = path("policies", &policy);
+    let (same, other) = (
+        json!({"repository_password": "hunter2"}),
+        json!({"repository_password": "hunter3"}),
+    );
+
+    for change in [&same, &other] {
+        let refused = operator.patch(&path, change).await?;
+        assert_eq!(
+            (refused.status, refused.code().as_str()),
+            (403, "forbidden")
+        );
+    }
+    admin.patch(&path, &other).await?.expect(200)?;
+    admin.patch(&path, &same).await?.expect(200)?;
+    running(&server, &mut admin, &policy).await?;
+
+    let refused = admin.patch(&path, &other).await?;
+    assert_eq!((refused.status, refused.code().as_str()), (409, "conflict"));
+    admin.patch(&path, &same).await?.expect(200)?;
+    clock.advance(Duration::from_secs(5 * 60));
+    let stale = admin.patch(&path, &same).await?;
+    assert_eq!(
+        (stale.status, stale.code().as_str()),
+        (403, "step_up_required")
+    );
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use arkeep_core::{AgentId, DestinationId, JobId, SystemEntropy};
 use arkeep_server::store::policies::{
     NewPolicy, Policy, PolicyDestination, PolicyEdit, PolicyStore,
 };
-use arkeep_server::store::{JobStore, Page, Refusal};
+use arkeep_server::store::{JobStore, Page, Refusal, SnapshotStore as _};
 
 use super::users::assert_refused;
 use super::{NOON, Sandbox, Tested, after, new_policy};
@@ -141,6 +141,38 @@ async fn one_whose_job_is_with_an_agent_stays() -> Tested {
     let removed = PolicyStore::delete(&sandbox.store, policy.id, None, NOON).await;
 
     assert_refused(removed, Refusal::InUse { by: "running jobs" });
+    Ok(())
+}
+
+/// V4: what is overwritten is kept nowhere else.
+#[tokio::test]
+async fn the_password_stays_once_a_backup_was_given_out_or_a_snapshot_is_known() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let with_snapshot = super::snapshots::snapshot(&sandbox).await;
+    sandbox.store.record(&with_snapshot).await?;
+    let agent = sandbox.agent().await.id;
+    let with_job = sandbox.policy(agent, &[]).await;
+    enqueue(&sandbox, &with_job).await?;
+    let lease = std::time::Duration::from_secs(60);
+
+    let other = |policy: &Policy| PolicyEdit {
+        name: format!("{} again", policy.name),
+        repository_password: Some(b"other".to_vec()),
+        ..edit(policy)
+    };
+    let waits = PolicyStore::update(&sandbox.store, &other(&with_job)).await?;
+    assert_eq!(waits.repository_password, b"other");
+    JobQueue::claim(&sandbox.store, agent, lease, NOON).await?;
+
+    let found = PolicyStore::find(&sandbox.store, with_snapshot.policy).await?;
+    for policy in [waits, found.ok_or("gone")?] {
+        let refused = PolicyStore::update(&sandbox.store, &other(&policy)).await;
+        let field = "repository_password";
+        assert_refused(refused, Refusal::Settled { field });
+        let after = PolicyStore::find(&sandbox.store, policy.id).await?;
+        assert_eq!(after, Some(policy.clone()));
+        PolicyStore::update(&sandbox.store, &edit(&policy)).await?;
+    }
     Ok(())
 }
 
