@@ -1,8 +1,8 @@
 //! Doing the work.
 //!
 //! An assignment that the [outbox](crate::outbox) keeps comes here and leaves as a kept result.
-//! Between the two it waits for its turn: one job at a time for each repository, and no more at
-//! once than the machine's owner wants. What was begun is kept before it is begun, so that an
+//! Between the two it waits for its turn: one job at a time for each repository, one restore at a
+//! time on this machine, and no more at once than the machine's owner wants. What was begun is kept before it is begun, so that an
 //! agent that was killed knows at its next start which jobs it has to account for.
 //!
 //! | when the agent starts, a job that was | is                                              |
@@ -76,6 +76,9 @@ struct Inner {
     tools: Tools,
     board: Arc<ProgressBoard>,
     repositories: Repositories,
+    /// Held from the look at a restore's target to the last byte: what one restore puts there, the
+    /// look of the next one must see.
+    restoring: tokio::sync::Mutex<()>,
     slots: Semaphore,
     jobs: Mutex<Jobs>,
     ended: Notify,
@@ -96,6 +99,7 @@ impl Executor {
                 tools,
                 board: Arc::default(),
                 repositories: Repositories::default(),
+                restoring: tokio::sync::Mutex::default(),
                 slots: Semaphore::new(at_once.max(1)),
                 jobs: Mutex::default(),
                 ended: Notify::new(),
@@ -238,8 +242,13 @@ impl Inner {
             .iter()
             .map(|destination| &destination.repository);
         let turn = async {
+            // First of all, so that a restore that waits for another keeps no repository waiting.
+            let alone = match &assignment.work {
+                Work::Restore(_) => Some(self.restoring.lock().await),
+                _ => None,
+            };
             let held = self.repositories.take(repositories).await;
-            (held, self.slots.acquire().await)
+            (alone, held, self.slots.acquire().await)
         };
         let turn = tokio::select! {
             biased;

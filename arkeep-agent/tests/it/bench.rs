@@ -37,7 +37,7 @@ pub(crate) struct ScriptedEngine {
     pub(crate) calls: Mutex<Vec<String>>,
     pub(crate) script: Mutex<BTreeMap<String, VecDeque<EngineError>>>,
     pub(crate) snapshots: Mutex<BTreeMap<String, Vec<RepositorySnapshot>>>,
-    /// Backups wait for a permit each.
+    /// Backups and restores wait for a permit each.
     pub(crate) gate: Semaphore,
     pub(crate) incomplete: bool,
 }
@@ -187,6 +187,8 @@ impl BackupEngine for ScriptedEngine {
         _: &dyn Observer,
     ) -> Result<RestoreReport, EngineError> {
         self.note(&format!("restore to {} from", request.target), from);
+        let permit = self.gate.acquire().await;
+        permit.map_err(|_| EngineError::Cancelled)?.forget();
         Ok(RestoreReport::default())
     }
 

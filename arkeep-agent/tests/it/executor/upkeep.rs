@@ -15,7 +15,11 @@ fn work(places: &[&str], make: impl FnOnce(&BackupWork) -> Work) -> Assignment {
 }
 
 fn restore(target: &str) -> Assignment {
-    work(&["a"], |work| {
+    restore_from("a", target)
+}
+
+fn restore_from(place: &str, target: &str) -> Assignment {
+    work(&[place], |work| {
         Work::Restore(Box::new(RestoreWork {
             destination: work.destinations[0].clone(),
             snapshot: "0123abcd".parse().unwrap(),
@@ -58,6 +62,42 @@ async fn a_restore_goes_where_the_owner_allows_and_nowhere_else() -> TestResult 
         bench.engine.calls(),
         [format!("restore to {} from a", allowed.display())]
     );
+    Ok(())
+}
+
+/// G12, H6: two restores from two repositories, the first of which plants a link in the target of
+/// the second. The target must not be looked at before the link is there.
+#[tokio::test]
+async fn a_restore_is_judged_when_no_other_restore_can_change_its_target() -> TestResult {
+    let bench = Bench::new(ScriptedEngine::gated())?;
+    let home = bench.home.path().canonicalize()?;
+    let target = home.join("restore/t");
+    let first = restore_from("a", &target.display().to_string());
+    let second = restore_from("b", &target.display().to_string());
+    let third = backup(&["c"]);
+    let (first_job, second_job, third_job) = (first.job, second.job, third.job);
+    bench.assign(first)?;
+    let restoring = format!("restore to {} from a", target.display());
+    bench.engine.has_called(&restoring).await;
+
+    bench.assign(second)?;
+    bench.assign(third)?;
+    // A backup gets its turn beside a restore; the second restore had its chance before it.
+    bench.engine.has_called("backup c").await;
+    std::os::unix::fs::symlink("/etc", target.join("x"))?;
+    bench.engine.gate.add_permits(3);
+
+    assert_eq!(
+        parts(&bench.end_of(first_job).await).outcome,
+        Outcome::Succeeded
+    );
+    let report = bench.end_of(second_job).await;
+    assert_eq!(parts(&report).code, Some("target_refused"));
+    assert_eq!(
+        parts(&bench.end_of(third_job).await).outcome,
+        Outcome::Succeeded
+    );
+    assert_eq!(bench.engine.calls(), [restoring.as_str(), "backup c"]);
     Ok(())
 }
 
