@@ -41,6 +41,7 @@ mod binary;
 mod bundled;
 mod call;
 mod forget;
+mod founding;
 mod lines;
 mod list;
 mod listen;

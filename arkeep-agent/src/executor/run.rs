@@ -168,6 +168,8 @@ pub(super) struct Mending<'a> {
     watch: &'a Watch<'a>,
     at: &'a Repository,
     may_init: bool,
+    /// Why no repository was made.
+    not_made: Option<EngineError>,
     may_unlock: bool,
 }
 
@@ -177,6 +179,7 @@ impl<'a> Mending<'a> {
             watch,
             at,
             may_init: false,
+            not_made: None,
             may_unlock: true,
         }
     }
@@ -199,8 +202,16 @@ impl<'a> Mending<'a> {
         match error {
             EngineError::RepositoryMissing(_) if std::mem::take(&mut self.may_init) => {
                 run.say(LogLevel::Info, "there is no repository yet; making one");
-                run.tools.engine.init(self.at, self.watch).await
+                match run.tools.engine.init(self.at, self.watch).await {
+                    // Another one may have made it meanwhile; the next try opens it then.
+                    Err(refused @ EngineError::Refused(_)) => {
+                        self.not_made = Some(refused);
+                        Ok(())
+                    }
+                    made => made,
+                }
             }
+            EngineError::RepositoryMissing(_) => Err(self.not_made.take().unwrap_or(error)),
             // The engine removes no lock but those of processes that are gone.
             EngineError::Locked(_) if std::mem::take(&mut self.may_unlock) => {
                 run.say(

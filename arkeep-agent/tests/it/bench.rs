@@ -108,8 +108,8 @@ impl BackupEngine for ScriptedEngine {
     }
 
     async fn init(&self, at: &Repository, _: &dyn Observer) -> Result<(), EngineError> {
-        self.note("init", at);
-        Ok(())
+        let place = self.note("init", at);
+        self.scripted(&format!("init {place}"))
     }
 
     async fn backup(

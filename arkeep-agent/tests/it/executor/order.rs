@@ -60,6 +60,39 @@ async fn a_missing_repository_is_made() -> TestResult {
     Ok(())
 }
 
+/// G5: another one makes the repository between the look and the making.
+#[tokio::test]
+async fn a_repository_that_another_one_made_is_used() -> TestResult {
+    let missing = || EngineError::RepositoryMissing("a".to_owned());
+    let refused = || EngineError::Refused("it is there already".to_owned());
+    for (errors, expected) in [
+        (vec![missing()], (Outcome::Succeeded, None)),
+        (
+            vec![missing(), missing()],
+            (Outcome::Failed, Some("refused")),
+        ),
+    ] {
+        let engine = ScriptedEngine::failing("a", errors);
+        let refusal = [refused()].into_iter().collect();
+        engine
+            .script
+            .lock()
+            .unwrap()
+            .insert("init a".to_owned(), refusal);
+        let bench = Bench::new(engine)?;
+        let assignment = backup(&["a"]);
+        let job = assignment.job;
+
+        bench.assign(assignment)?;
+
+        let report = bench.end_of(job).await;
+        let end = parts(&report);
+        assert_eq!((end.outcome, end.code), expected);
+        assert_eq!(bench.engine.calls(), ["backup a", "init a", "backup a"]);
+    }
+    Ok(())
+}
+
 /// G6
 #[tokio::test]
 async fn stale_locks_are_removed_once() -> TestResult {

@@ -5,10 +5,12 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use arkeep_agent::restic::ResticEngine;
 use arkeep_core::SecretString;
 use arkeep_core::engine::{BackupEngine, EngineError, ForgetRequest, Silent, SnapshotFilter};
 use arkeep_core::policy::{Limits, Retention};
-use arkeep_core::repository::{LocalLocation, Location};
+use arkeep_core::repository::{LocalLocation, Location, Repository};
+use arkeep_core::snapshot::ResticId;
 
 use super::bench::{Bench, Outcome, PASSWORD, Watch, backup_of, benches, local, noise, restics};
 
@@ -43,6 +45,65 @@ async fn a_repository_is_made_where_there_is_none_and_nowhere_else() -> Outcome 
         assert_eq!(over, Err(EngineError::WrongPassword));
     }
     Ok(())
+}
+
+/// G5, G14, S4: two that begin at the same moment end with one key, and each with a snapshot that
+/// can be read back.
+#[tokio::test]
+async fn a_repository_that_two_make_at_once_is_one() -> Outcome {
+    for restic in restics() {
+        for _ in 0..ROUNDS {
+            let bench = Bench::bare(&restic, |_| {})?;
+            let other = Bench::at(&restic, &bench.path("other"))?;
+            let source = bench.tree("source", &[("a", "x")])?;
+            let other_source = bench.tree("other-source", &[("b", "y")])?;
+
+            let (one, two) = tokio::join!(
+                first_backup(&bench.engine, &bench.repository, &source),
+                first_backup(&other, &bench.repository, &other_source),
+            );
+
+            let mut taken = [one?.to_string(), two?.to_string()];
+            let all = SnapshotFilter::default();
+            let listed = bench
+                .engine
+                .snapshots(&bench.repository, &all, &Silent)
+                .await?;
+            let mut listed: Vec<_> = listed.iter().map(|one| one.id.to_string()).collect();
+            taken.sort();
+            listed.sort();
+            assert_eq!(taken.as_slice(), listed);
+            bench.engine.check(&bench.repository, 100, &Silent).await?;
+            let repository = bench.path("repository");
+            assert_eq!(fs::read_dir(repository.join("keys"))?.count(), 1);
+            let left: Vec<_> = fs::read_dir(repository)?
+                .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                .filter(|name| name.starts_with('.'))
+                .collect();
+            assert_eq!(left, Vec::<String>::new());
+        }
+    }
+    Ok(())
+}
+
+const ROUNDS: usize = 2;
+
+/// What a job does at a destination where there is nothing yet.
+async fn first_backup(
+    engine: &ResticEngine,
+    at: &Repository,
+    source: &str,
+) -> Result<ResticId, EngineError> {
+    let request = backup_of(&[source]);
+    match engine.backup(at, &request, &Silent).await {
+        Err(EngineError::RepositoryMissing(_)) => {}
+        other => return other.map(|report| report.snapshot),
+    }
+    match engine.init(at, &Silent).await {
+        Ok(()) | Err(EngineError::Refused(_)) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(engine.backup(at, &request, &Silent).await?.snapshot)
 }
 
 /// G5
