@@ -8,6 +8,7 @@ mod files;
 pub mod guard;
 pub mod identity;
 pub mod outbox;
+mod paths;
 pub mod restic;
 pub mod state;
 mod sys;

@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arkeep_core::repository::{Location, Repository};
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+
+use crate::paths;
 
 /// One job at a time for each repository, in the order in which they asked.
 #[derive(Debug, Default)]
@@ -57,7 +59,7 @@ async fn key(repository: &Repository) -> String {
     let path = repository.path.as_str();
     match &repository.location {
         Location::Local(location) => {
-            let place = plain_path(&Path::new(&location.path).join(path));
+            let place = paths::plain(&Path::new(&location.path).join(path));
             // A file system whose server is away holds up nobody but this thread.
             let real = tokio::task::spawn_blocking({
                 let place = place.clone();
@@ -148,20 +150,6 @@ fn plain(paths: &[&str]) -> String {
         }
     }
     components.join("/")
-}
-
-fn plain_path(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => plain.push(name),
-            Component::ParentDir => {
-                plain.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    plain
 }
 
 /// Without links, as far as it is there.

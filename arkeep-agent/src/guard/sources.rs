@@ -1,11 +1,13 @@
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+
+use crate::paths::plain;
 
 /// Paths that never go into a snapshot.
 ///
 /// # Security
 ///
 /// A denied path is compared with where a source really is, so that a link on the way does not
-/// hide it. A file that is reached by another name, a hard link or a second mount, is not found.
+/// hide it; when the denied path is a link itself, what it leads to is denied as well. A file that is reached by another name, a hard link or a second mount, is not found.
 #[derive(Debug, Clone, Default)]
 pub struct DeniedSources {
     denied: Vec<PathBuf>,
@@ -35,8 +37,7 @@ impl DeniedSources {
         let named = plain(Path::new(source));
         let real = resolve(&named);
         let mut excludes = Vec::new();
-        for denied in &self.denied {
-            let denied = resolve(&plain(denied));
+        for denied in self.denied.iter().flat_map(|denied| both(denied)) {
             if real.starts_with(&denied) {
                 return Err(SourceRefused { denied });
             }
@@ -48,19 +49,12 @@ impl DeniedSources {
     }
 }
 
-/// Without `.`, `..` and doubled slashes, as restic cleans a path before it opens it.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => plain.push(name),
-            Component::ParentDir => {
-                plain.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    plain
+/// The denied name, and what it leads to when it is a link: to deny only the link would leave what
+/// is to be kept open under its own name.
+fn both(denied: &Path) -> Vec<PathBuf> {
+    let name = resolve(&plain(denied));
+    let end = name.canonicalize().ok().filter(|end| *end != name);
+    std::iter::once(name).chain(end).collect()
 }
 
 /// Where the path really is. Its last component is not followed: restic saves a link as a link.
@@ -140,6 +134,25 @@ mod tests {
                 .judge(&through_link.to_string_lossy())
                 .is_ok_and(|excludes| { excludes == [format!("{}/deep", through_link.display())] })
         );
+        Ok(())
+    }
+
+    #[test]
+    fn a_denied_link_denies_what_it_leads_to() -> Result<(), Box<dyn Error>> {
+        let home = tempfile::tempdir()?;
+        let home = home.path().canonicalize()?;
+        fs::create_dir_all(home.join("real/secret"))?;
+        std::os::unix::fs::symlink("real/secret", home.join("link"))?;
+        let guard = denied(home.join("link"));
+        let judge = |path: &str| guard.judge(&home.join(path).to_string_lossy());
+
+        for source in ["link", "link/deep", "real/secret", "real/secret/deep"] {
+            assert!(judge(source).is_err(), "{source}");
+        }
+        let secret = home.join("real/secret").display().to_string();
+        assert_eq!(judge("real"), Ok(vec![secret.clone()]));
+        let link = home.join("link").display().to_string();
+        assert_eq!(judge(""), Ok(vec![link, secret]));
         Ok(())
     }
 }
