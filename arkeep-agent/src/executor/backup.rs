@@ -147,7 +147,7 @@ fn proven(run: &Run<'_>, begun: DestinationResult, report: BackupReport) -> Dest
 }
 
 fn incomplete(report: &BackupReport) -> JobError {
-    let mut detail = "not everything could be read".to_owned();
+    let mut detail = "not everything is in the snapshot".to_owned();
     for (number, unread) in report.unread.iter().enumerate() {
         if number == MOST_NAMED {
             let more = report.unread.len() - MOST_NAMED;
@@ -175,7 +175,8 @@ async fn left_behind(run: &Run<'_>, destination: &DestinationWork) -> Destinatio
     };
     let unlocked = engine.unlock(repository, &watch).await;
     let found = match unlocked {
-        Ok(()) => engine.snapshots(repository, &filter, &watch).await,
+        // Listing takes no lock, so that of another one is not in the way.
+        Ok(()) | Err(EngineError::Locked(_)) => engine.snapshots(repository, &filter, &watch).await,
         Err(error) => Err(error),
     };
     let (snapshot, how) = match found {

@@ -2,18 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::time::Duration;
 
 use arkeep_core::engine::{BackupReport, BackupRequest, EngineError, Observer, SnapshotFilter};
 use arkeep_core::repository::Repository;
+use arkeep_core::snapshot::ResticId;
+use rustix::io::Errno;
 use tokio::time::Instant;
 
 use super::ResticEngine;
 use super::call::{Ask, Kind, unless_cancelled};
+use super::list::{Node, parent};
 use super::listen::Heard;
 use super::message::{Message, Status, Summary};
 use super::place::refused;
+use crate::paths::plain;
 
 impl ResticEngine {
     pub(super) async fn take_snapshot(
@@ -28,7 +33,7 @@ impl ResticEngine {
             piped.push(("--exclude-file", exclude_list(&request.excludes)?));
         }
         let sources = request.sources.clone();
-        let look = self.look(move || missing(&sources));
+        let look = self.look(move || judge(&sources));
         let mut unread = unless_cancelled(observer, look).await?;
 
         let mut summary: Option<Summary> = None;
@@ -80,6 +85,10 @@ impl ResticEngine {
             )));
         };
         let snapshot = self.prove(to, &summary.snapshot_id, observer).await?;
+        if leaves_out(request) {
+            self.require_sources(to, request, &snapshot, &mut unread, observer)
+                .await?;
+        }
         Ok(BackupReport {
             snapshot,
             complete: whole && unread.is_empty(),
@@ -98,7 +107,7 @@ impl ResticEngine {
         to: &Repository,
         named: &str,
         observer: &dyn Observer,
-    ) -> Result<arkeep_core::snapshot::ResticId, EngineError> {
+    ) -> Result<ResticId, EngineError> {
         let id = named.parse().map_err(|_| {
             EngineError::Failed("restic named a snapshot by what is no id".to_owned())
         })?;
@@ -114,6 +123,44 @@ impl ResticEngine {
                     "restic named the snapshot {id}, but the repository does not list it"
                 ))
             })
+    }
+
+    /// Names the sources that a pattern or a limit left out as a whole: restic calls a snapshot
+    /// without them complete.
+    async fn require_sources(
+        &self,
+        to: &Repository,
+        request: &BackupRequest,
+        snapshot: &ResticId,
+        unread: &mut Unread,
+        observer: &dyn Observer,
+    ) -> Result<(), EngineError> {
+        let sources: Vec<String> = request
+            .sources
+            .iter()
+            .map(|source| plain(Path::new(source)).to_string_lossy().into_owned())
+            .filter(|source| source != "/")
+            .collect();
+        for some in sources.chunks(SOURCES_AT_ONCE) {
+            let mut wanted: BTreeSet<&str> = some.iter().map(String::as_str).collect();
+            let mut each = |node: Node| {
+                wanted.remove(node.path.as_str());
+                if let Some(above) = parent(&node.path) {
+                    wanted.remove(above);
+                }
+            };
+            self.nodes(to, snapshot, some, observer, &mut each).await?;
+            for source in wanted {
+                let named = |name: &String| plain(Path::new(name)) == Path::new(source);
+                if !unread.names.iter().any(named) {
+                    unread.add(&format!(
+                        "{source} is not in the snapshot: an exclude or the limit on sizes leaves \
+                         all of it out"
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn backup_flags(&self, request: &BackupRequest) -> Result<Vec<String>, EngineError> {
@@ -187,23 +234,46 @@ impl Unread {
     }
 }
 
-/// The sources that are not there; an error when none is.
-fn missing(sources: &[String]) -> Result<Unread, EngineError> {
+/// What the snapshot will lack: the sources that are not there, and those that are links. restic
+/// saves a link as a link, and nothing of what it leads to. An error when none is there.
+fn judge(sources: &[String]) -> Result<Unread, EngineError> {
     let mut unread = Unread::default();
+    let mut missing = BTreeSet::new();
     for source in sources {
-        if let Err(error) = fs::symlink_metadata(source) {
-            match error.kind() {
-                ErrorKind::NotFound | ErrorKind::NotADirectory => unread.add(source),
-                // Others restic meets itself, and says what it met.
-                _ => {}
+        // A slash at its end would have the link followed here, and not by restic.
+        let path = plain(Path::new(source));
+        match fs::metadata(&path) {
+            Err(error) if is_missing(&error) => {
+                missing.insert(source);
+                unread.add(source);
             }
+            Ok(_) if path.is_symlink() => {
+                let end = fs::canonicalize(&path).unwrap_or_default();
+                unread.add(&format!(
+                    "{source} is a link, and only the link was saved: name {} as the source",
+                    end.display()
+                ));
+            }
+            // Other errors restic meets itself, and says what it met.
+            _ => {}
         }
     }
     let names: BTreeSet<&String> = sources.iter().collect();
-    if unread.names.len() == names.len() {
+    if missing.len() == names.len() {
         return Err(EngineError::SourcesMissing(unread.list().join(", ")));
     }
     Ok(unread)
+}
+
+/// Also of a link that leads nowhere, and of one that leads to itself.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+}
+
+/// Whether something may leave out a whole source.
+fn leaves_out(request: &BackupRequest) -> bool {
+    !request.excludes.is_empty() || request.exclude_larger_than.is_some()
 }
 
 /// Paths, each ended by a NUL, which no path can hold.
@@ -277,6 +347,8 @@ pub(super) fn check_word(what: &str, word: &str) -> Result<(), EngineError> {
 
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 const MOST_UNREAD: usize = 1_000;
+/// They are arguments, of which the kernel takes two megabytes.
+const SOURCES_AT_ONCE: usize = 200;
 
 #[cfg(test)]
 mod tests {

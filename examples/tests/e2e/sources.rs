@@ -46,6 +46,31 @@ async fn one_of_two_missing_is_partial_with_its_snapshot() -> Outcome {
     Ok(())
 }
 
+/// S4: restic saves a link as a link, without what it leads to, and calls that a success.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_is_partial_and_one_to_nowhere_is_missing() -> Outcome {
+    let fleet = Fleet::start().await?;
+    let (real, link) = (fleet.source("real")?, fleet.path("link"));
+    std::os::unix::fs::symlink(&real, &link)?;
+    let dangling = fleet.path("dangling");
+    std::os::unix::fs::symlink(fleet.path("nowhere"), &dangling)?;
+
+    let to_link = fleet.policy(&[&link], json!({})).await?;
+    let to_nowhere = fleet.policy(&[&dangling], json!({})).await?;
+    let linked = fleet.run(&to_link).await?;
+    let nowhere = fleet.run(&to_nowhere).await?;
+
+    assert_eq!(linked["state"], "partial", "{linked}");
+    let detail = linked.to_string();
+    assert!(
+        detail.contains("is a link") && detail.contains(&real.display().to_string()),
+        "{linked}"
+    );
+    assert_eq!(nowhere["state"], "failed", "{nowhere}");
+    assert_eq!(fleet.snapshots(&to_nowhere).await?.len(), 0);
+    Ok(())
+}
+
 /// S4, S15
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_list_and_a_relative_path_are_refused() -> Outcome {

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 
 use arkeep_core::engine::{BackupEngine, BackupRequest, EngineError, Silent, SnapshotFilter};
 
@@ -62,6 +63,85 @@ async fn sources_that_are_all_missing_are_an_error_of_their_own() -> Outcome {
 
         let named = format!("{}, {}", missing[0], missing[1]);
         assert_eq!(error, EngineError::SourcesMissing(named));
+    }
+    Ok(())
+}
+
+/// S4: restic saves the link alone and calls that a success.
+#[tokio::test]
+async fn a_source_that_is_a_link_is_named() -> Outcome {
+    for bench in benches()? {
+        let source = bench.tree("source", &[("a", "one")])?;
+        symlink(&source, bench.path("link"))?;
+        symlink("/nowhere/at/all", bench.path("dangling"))?;
+        symlink("loop", bench.path("loop"))?;
+        let link = bench.text("link");
+
+        for spelling in [link.clone(), format!("{link}/"), format!("{link}/.")] {
+            let report = bench.backup(&[&spelling]).await?;
+
+            assert!(!report.complete, "{spelling}");
+            let told = report.unread.join(" ");
+            assert!(
+                told.contains(&format!("{spelling} is a link")) && told.contains(&source),
+                "{told}"
+            );
+        }
+        for gone in ["dangling", "loop"] {
+            let gone = bench.text(gone);
+            let report = bench.backup(&[&source, &gone]).await?;
+            let alone = backup_of(&[&gone]);
+            let alone = bench.engine.backup(&bench.repository, &alone, &Silent);
+
+            assert!(!report.complete);
+            assert_eq!(report.unread, std::slice::from_ref(&gone));
+            assert_eq!(alone.await, Err(EngineError::SourcesMissing(gone)));
+        }
+        // A link on the way to a source is followed.
+        let report = bench.backup(&[&format!("{link}/a")]).await?;
+        assert!(report.complete, "{report:?}");
+    }
+    Ok(())
+}
+
+/// S4: restic calls a snapshot without them complete.
+#[tokio::test]
+async fn a_source_that_an_exclude_leaves_out_is_named() -> Outcome {
+    for bench in benches()? {
+        let small = bench.tree("small", &[("a", "one")])?;
+        let empty = bench.tree("empty", &[])?;
+        let source = bench.tree("source", &[("b", "two"), ("small.txt", "x")])?;
+        let file = format!("{source}/b");
+        let of = |sources: &[&str], excludes: &[&str]| BackupRequest {
+            excludes: excludes.iter().map(|&one| one.to_owned()).collect(),
+            ..backup_of(sources)
+        };
+        let sources = [small.as_str(), &empty, &file, &bench.text("gone/")];
+
+        let whole = of(&sources[..3], &["*.tmp"]);
+        let whole = bench
+            .engine
+            .backup(&bench.repository, &whole, &Silent)
+            .await?;
+        let cut = of(&sources, &["small"]);
+        let cut = bench
+            .engine
+            .backup(&bench.repository, &cut, &Silent)
+            .await?;
+        let mut limited = of(&[&empty, &file], &[]);
+        limited.exclude_larger_than = Some(1);
+        let limited = bench
+            .engine
+            .backup(&bench.repository, &limited, &Silent)
+            .await?;
+
+        assert!(whole.complete, "{whole:?}");
+        assert!(!cut.complete && !limited.complete);
+        let told = format!("{small} is not in the snapshot");
+        assert!(cut.unread.iter().any(|text| text.starts_with(&told)));
+        assert_eq!(cut.unread.len(), 2, "{:?}", cut.unread);
+        assert_eq!(limited.unread.len(), 1, "{:?}", limited.unread);
+        assert!(limited.unread[0].starts_with(&file), "{:?}", limited.unread);
     }
     Ok(())
 }
