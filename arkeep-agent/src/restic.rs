@@ -40,11 +40,14 @@ mod backup;
 mod binary;
 mod bundled;
 mod call;
+mod check;
 mod forget;
 mod founding;
+mod ledger;
 mod lines;
 mod list;
 mod listen;
+mod locks;
 mod message;
 mod mounts;
 mod place;
@@ -56,7 +59,6 @@ mod restore;
 mod session;
 mod sftp;
 mod stream;
-mod upkeep;
 mod version;
 mod words;
 mod workdir;
@@ -154,6 +156,7 @@ pub struct ResticEngine {
     config: ResticConfig,
     host: String,
     spawner: Spawner,
+    ledger: ledger::Ledger,
     known: Mutex<Option<probe::Known>>,
 }
 
@@ -178,6 +181,7 @@ impl ResticEngine {
         workdir::sweep(&config.runtime_dir);
         workdir::sweep(&config.cache_dir);
         Ok(Self {
+            ledger: ledger::Ledger::open(&config.cache_dir),
             config,
             host,
             spawner,

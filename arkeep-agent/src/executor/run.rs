@@ -212,7 +212,7 @@ impl<'a> Mending<'a> {
                 }
             }
             EngineError::RepositoryMissing(_) => Err(self.not_made.take().unwrap_or(error)),
-            // The engine removes no lock but those of processes that are gone.
+            // The engine removes no lock but its own of processes that are gone.
             EngineError::Locked(_) if std::mem::take(&mut self.may_unlock) => {
                 run.say(
                     LogLevel::Warn,

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::ResticEngine;
 use super::binary::Program;
+use super::ledger;
 use super::listen::{Ended, Heed, Listener};
 use super::mounts::require_mounted;
 use super::place::{Place, local_directory, refused};
@@ -69,17 +70,8 @@ impl ResticEngine {
     }
 
     async fn remove_lock(&self, at: &Repository, observer: &dyn Observer) {
-        let ask = Ask {
-            verb: "unlock",
-            ..Ask::default()
-        };
-        let unlocked = tokio::time::timeout(
-            TIDYING,
-            self.call_once(at, ask, &Silent, &mut |_, _| false, None),
-        )
-        .await;
-        let done = matches!(&unlocked, Ok(Ok(ended)) if ended.code == 0);
-        if !done {
+        let unlocked = tokio::time::timeout(TIDYING, self.unlock(at, &Silent)).await;
+        if !matches!(unlocked, Ok(Ok(()))) {
             observer.line(
                 LogLevel::Warn,
                 "the lock of the run that was stopped may still be there; the next run removes it",
@@ -87,7 +79,7 @@ impl ResticEngine {
         }
     }
 
-    async fn call_once(
+    pub(super) async fn call_once(
         &self,
         at: &Repository,
         ask: Ask<'_>,
@@ -95,6 +87,7 @@ impl ResticEngine {
         heed: Heed<'_>,
         stream: Option<mpsc::Sender<Vec<u8>>>,
     ) -> Result<Ended, Stopped> {
+        let locks = ask.kind != Kind::Question;
         let patience = self.patience(ask.kind, ask.limits);
         let give_way = ask.limits.is_some_and(|limits| limits.io_nice);
         let ready = unless_cancelled(observer, self.prepare(at, ask)).await?;
@@ -108,6 +101,7 @@ impl ResticEngine {
             },
             patience,
             grace: self.config.deadlines.grace,
+            entry: locks.then(|| (self.ledger.clone(), ledger::place(at))),
         };
         let mut listener = Listener {
             observer,
@@ -281,8 +275,8 @@ struct Ready {
 
 /// A command that came to no end of its own.
 #[derive(Debug)]
-struct Stopped {
-    error: EngineError,
+pub(super) struct Stopped {
+    pub(super) error: EngineError,
     /// Whether a process was there that may have left a lock.
     started: bool,
 }

@@ -50,6 +50,7 @@ impl ResticEngine {
             leash: Leash::default(),
             patience: Patience::Whole(ANSWER),
             grace: Duration::ZERO,
+            entry: None,
         };
         let mut answer = Answer(String::new());
         let ending = process::run(&self.spawner, order, &Silent, &mut answer, None)

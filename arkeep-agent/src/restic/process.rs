@@ -22,6 +22,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::ledger::{Entered, Ledger};
 use super::lines::Lines;
 use super::session::Session;
 use crate::sys::{Leash, Spawner};
@@ -37,6 +38,8 @@ pub(super) struct Order<'a> {
     pub(super) patience: Patience,
     /// Between being told to stop and being killed.
     pub(super) grace: Duration,
+    /// Where a run that may leave a lock is noted, and for which repository.
+    pub(super) entry: Option<(Ledger, String)>,
 }
 
 /// How long a run may take.
@@ -112,12 +115,27 @@ pub(super) async fn run(
         .stderr(Stdio::piped());
     let child = spawner.start(command, order.leash).await?;
     let mut running = Running::new(child)?;
+    running.entered = note(order.entry, running.pid).await;
     let ending = running
         .watch(order.patience, order.grace, observer, ears, stream)
         .await?;
     running.session.end().await;
     running.ended = true;
     Ok(ending)
+}
+
+/// Without its entry a run goes on; the lock that it may leave is taken for another one's.
+async fn note(entry: Option<(Ledger, String)>, pid: Pid) -> Option<Entered> {
+    let (ledger, place) = entry?;
+    let process = pid.as_raw_nonzero().get().unsigned_abs();
+    let entered = tokio::task::spawn_blocking(move || ledger.enter(process, place));
+    match entered.await.ok()? {
+        Ok(entered) => Some(entered),
+        Err(error) => {
+            tracing::warn!(%error, "a run of restic was not noted");
+            None
+        }
+    }
 }
 
 #[expect(
@@ -138,6 +156,7 @@ struct Running {
     session: Session,
     traffic: u64,
     ended: bool,
+    entered: Option<Entered>,
 }
 
 impl Running {
@@ -152,6 +171,7 @@ impl Running {
             session: Session::of(pid),
             traffic: 0,
             ended: false,
+            entered: None,
         })
     }
 

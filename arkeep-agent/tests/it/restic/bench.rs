@@ -44,7 +44,7 @@ pub(crate) struct Bench {
     pub(crate) dir: TempDir,
     pub(crate) engine: ResticEngine,
     pub(crate) repository: Repository,
-    restic: PathBuf,
+    pub(crate) restic: PathBuf,
 }
 
 /// One for each restic, with an empty repository.

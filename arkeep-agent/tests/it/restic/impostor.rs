@@ -88,7 +88,7 @@ int main(int argc, char **argv) {
         puts("restic " VERSION " compiled by hand");
         return 0;
     }
-    if (argc > 1 && !strcmp(argv[1], "unlock")) return 0;
+    if (argc > 1 && (!strcmp(argv[1], "unlock") || !strcmp(argv[1], "list"))) return 0;
     if (DEAF) signal(SIGINT, SIG_IGN);
     if (CHILD && fork() == 0) {
         setpgid(0, 0);

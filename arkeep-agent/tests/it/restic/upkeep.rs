@@ -362,6 +362,49 @@ fn spoil_largest(data: &std::path::Path) -> std::io::Result<()> {
     file.write_all(b"spoiled")
 }
 
+/// G6: another machine with this one's name, whose processes are not here. restic calls its lock
+/// stale.
+#[tokio::test]
+async fn a_lock_of_another_one_under_our_name_is_left_alone() -> Outcome {
+    for bench in benches()? {
+        let elsewhere = bench.path("elsewhere");
+        let other = Bench::at(&bench.restic, &elsewhere)?;
+        let source = bench.tree("source", &[])?;
+        fs::write(bench.path("source/a"), noise(8 << 20))?;
+        let mut slow = backup_of(&[&source]);
+        slow.limits.upload_kib = Some(256);
+        let watch = Watch::default();
+        tokio::select! {
+            ended = other.backup(&bench.repository, &slow, &watch) => panic!("{ended:?}"),
+            () = watch.moved() => {}
+        }
+        let gone = || super::bench::running(&elsewhere.display().to_string()).is_empty();
+        super::bench::until("its restic is gone", gone).await;
+        assert_eq!(bench.locks(), 1);
+
+        let left = bench.engine.unlock(&bench.repository, &Silent).await;
+        // A run of ours that is stopped removes what it leaves, and nothing else.
+        let watch = Watch::default();
+        let (stopped, ()) = tokio::join!(
+            bench.engine.backup(&bench.repository, &slow, &watch),
+            async {
+                watch.moved().await;
+                watch.stop();
+            }
+        );
+        let between = bench.locks();
+        other.unlock(&bench.repository, &Silent).await?;
+
+        let Err(EngineError::Locked(told)) = left else {
+            panic!("{left:?}");
+        };
+        assert!(told.contains("did not start"), "{told}");
+        assert_eq!(stopped, Err(EngineError::Cancelled));
+        assert_eq!((between, bench.locks()), (1, 0));
+    }
+    Ok(())
+}
+
 /// G4, G6
 #[tokio::test]
 async fn a_lock_is_removed_when_its_holder_is_gone_and_not_before() -> Outcome {
