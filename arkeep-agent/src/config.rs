@@ -2,10 +2,10 @@
 //!
 //! A flag beats its variable, the variable beats the file. The file decides what the server may
 //! have done on this machine, so it must be the machine owner's: root's or the agent's own, and
-//! not writable by everybody.
+//! not writable by others.
 
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use arkeep_hooks::process::Account;
 use arkeep_hooks::signed::{FileSequences, KeyError, Signed, TrustedKey};
 use arkeep_hooks::{AllowList, Any, HookPolicy, Off, ProcessRunner};
 use clap::ValueEnum;
+use rustix::fs::OFlags;
 use serde::Deserialize;
 
 use crate::command::Options;
@@ -245,7 +246,12 @@ impl HooksSection {
 impl AgentToml {
     fn read(path: &Path) -> Result<Self, ConfigError> {
         let refuse = |text: String| ConfigError(format!("{}: {text}", path.display()));
-        let file = std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
+        // Not waiting for whoever would write into it, should it be a pipe.
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)
+            .map_err(|error| refuse(error.to_string()))?;
         // Judged through the descriptor that is read, so that nobody swaps the file in between.
         let found = file.metadata().map_err(|error| refuse(error.to_string()))?;
         let own = rustix::process::geteuid().as_raw();
@@ -258,9 +264,9 @@ impl AgentToml {
                 found.uid()
             )));
         }
-        if found.mode() & 0o002 != 0 {
+        if found.mode() & 0o022 != 0 {
             return Err(refuse(format!(
-                "can be written by everybody; run `chmod o-w {}`",
+                "can be written by others than its owner; run `chmod go-w {}`",
                 path.display()
             )));
         }
@@ -406,16 +412,38 @@ mod tests {
         }
     }
 
+    /// H6: whoever writes it decides what the server may do.
     #[test]
-    fn a_file_that_everybody_can_write_is_refused() -> Result<(), Box<dyn Error>> {
+    fn a_file_that_others_can_write_is_refused() -> Result<(), Box<dyn Error>> {
         let home = tempfile::tempdir()?;
         let file = home.path().join("agent.toml");
         fs::write(&file, "")?;
-        fs::set_permissions(&file, PermissionsExt::from_mode(0o646))?;
+        for mode in [0o646, 0o664, 0o620] {
+            fs::set_permissions(&file, PermissionsExt::from_mode(mode))?;
 
-        let refused = AgentToml::read(&file).unwrap_err().to_string();
+            let refused = AgentToml::read(&file).unwrap_err().to_string();
 
-        assert!(refused.contains("chmod o-w"), "{refused}");
+            assert!(refused.contains("chmod go-w"), "{mode:o}: {refused}");
+        }
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o644))?;
+        assert!(AgentToml::read(&file).is_ok());
+        Ok(())
+    }
+
+    /// H6: a pipe that nobody writes to would be waited for, for ever.
+    #[test]
+    fn a_pipe_is_refused_at_once() -> Result<(), Box<dyn Error>> {
+        let home = tempfile::tempdir()?;
+        let pipe = home.path().join("agent.toml");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0)?;
+        let (told, answer) = std::sync::mpsc::channel();
+
+        std::thread::spawn(move || told.send(AgentToml::read(&pipe).map(|_| ())));
+
+        let refused = answer.recv_timeout(std::time::Duration::from_secs(10))?;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("not a regular file"), "{refused}");
         Ok(())
     }
 }
