@@ -238,6 +238,11 @@ impl Inner {
         stop: Stop,
     ) -> Option<(End, SoFar)> {
         let job = assignment.job;
+        let interrupted = past.is_some();
+        let stop = match interrupted {
+            true => stop.at_shutdown_alone(),
+            false => stop,
+        };
         let repositories = hooks::destinations(&assignment.work)
             .iter()
             .map(|destination| &destination.repository);
@@ -255,13 +260,11 @@ impl Inner {
             () = stop.asked() => None,
             turn = turn => Some(turn),
         };
-        let interrupted = past.is_some();
         if turn.is_none() || (!interrupted && !self.begin(job, &stop).await) {
             let reason = stop
                 .reason()
                 .filter(|reason| *reason != StopReason::Shutdown)?;
-            // Interrupted and stopped again: what it left is found out at the next start.
-            return (!interrupted).then(|| (End::stopped(reason), SoFar::default()));
+            return Some((End::stopped(reason), SoFar::default()));
         }
         failpoint::hit("work.before");
 

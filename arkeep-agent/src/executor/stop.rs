@@ -38,11 +38,18 @@ pub(super) struct Stopper(watch::Sender<Asked>);
 
 /// The end that is asked.
 #[derive(Debug, Clone)]
-pub(super) struct Stop(watch::Receiver<Asked>);
+pub(super) struct Stop {
+    asked: watch::Receiver<Asked>,
+    at_shutdown_alone: bool,
+}
 
 pub(super) fn stop() -> (Stopper, Stop) {
     let (sender, receiver) = watch::channel(Asked::default());
-    (Stopper(sender), Stop(receiver))
+    let stop = Stop {
+        asked: receiver,
+        at_shutdown_alone: false,
+    };
+    (Stopper(sender), stop)
 }
 
 impl Stopper {
@@ -55,13 +62,29 @@ impl Stopper {
 }
 
 impl Stop {
+    /// Heeds nothing but the end of the agent. What was interrupted has to be accounted for, and
+    /// whoever cancels it wants to know what it left.
+    pub(super) fn at_shutdown_alone(self) -> Self {
+        Self {
+            at_shutdown_alone: true,
+            ..self
+        }
+    }
+
     pub(super) fn reason(&self) -> Option<StopReason> {
-        self.0.borrow().reason
+        let asked = *self.asked.borrow();
+        match self.at_shutdown_alone {
+            true => asked.closing.then_some(StopReason::Shutdown),
+            false => asked.reason,
+        }
     }
 
     /// Resolves when the job is to stop.
     pub(super) async fn asked(&self) {
-        self.wait(|asked| asked.reason.is_some()).await;
+        match self.at_shutdown_alone {
+            true => self.closing().await,
+            false => self.wait(|asked| asked.reason.is_some()).await,
+        }
     }
 
     /// Resolves when the agent is about to end, also when the job was to stop before.
@@ -70,7 +93,7 @@ impl Stop {
     }
 
     async fn wait(&self, asked: impl FnMut(&Asked) -> bool) {
-        let mut receiver = self.0.clone();
+        let mut receiver = self.asked.clone();
         if receiver.wait_for(asked).await.is_err() {
             // Nobody is left who could ask.
             std::future::pending::<()>().await;

@@ -14,7 +14,8 @@ use arkeep_core::engine::{
     ForgetRequest, Observer, RestoreReport, RestoreRequest, SnapshotFilter,
 };
 use arkeep_core::job::{
-    Assignment, BackupWork, DestinationWork, Fence, JobReport, LogLevel, ReportBody, Work,
+    Assignment, BackupWork, DestinationWork, Fence, JobReport, LogLevel, ReportBody, RestoreWork,
+    Work,
 };
 use arkeep_core::policy::{Hook, HookPhase, Hooks, Limits, Source};
 use arkeep_core::repository::{LocalLocation, Location, Repository};
@@ -39,6 +40,8 @@ pub(crate) struct ScriptedEngine {
     pub(crate) snapshots: Mutex<BTreeMap<String, Vec<RepositorySnapshot>>>,
     /// Backups and restores wait for a permit each.
     pub(crate) gate: Semaphore,
+    /// Removing locks waits for a permit each.
+    pub(crate) unlocking: Semaphore,
     pub(crate) incomplete: bool,
 }
 
@@ -49,6 +52,7 @@ impl Default for ScriptedEngine {
             script: Mutex::default(),
             snapshots: Mutex::default(),
             gate: Semaphore::new(1_000),
+            unlocking: Semaphore::new(1_000),
             incomplete: false,
         }
     }
@@ -151,9 +155,14 @@ impl BackupEngine for ScriptedEngine {
         &self,
         of: &Repository,
         filter: &SnapshotFilter,
-        _: &dyn Observer,
+        observer: &dyn Observer,
     ) -> Result<Vec<RepositorySnapshot>, EngineError> {
         let place = self.note("snapshots", of);
+        tokio::select! {
+            biased;
+            () = observer.cancelled() => return Err(EngineError::Cancelled),
+            () = std::future::ready(()) => {}
+        }
         self.scripted(&place)?;
         let all = self.snapshots.lock().unwrap();
         let matching = |snapshot: &&RepositorySnapshot| {
@@ -213,6 +222,8 @@ impl BackupEngine for ScriptedEngine {
 
     async fn unlock(&self, at: &Repository, _: &dyn Observer) -> Result<(), EngineError> {
         self.note("unlock", at);
+        let permit = self.unlocking.acquire().await;
+        permit.map_err(|_| EngineError::Cancelled)?.forget();
         Ok(())
     }
 }
@@ -235,8 +246,23 @@ impl Bench {
         engine: ScriptedEngine,
         policy: Arc<dyn HookPolicy>,
     ) -> Result<Self, Box<dyn Error>> {
+        let sealer = Arc::new(Vault::new(Keyring::generate(0)?));
+        Self::made_of(engine, policy, sealer)
+    }
+
+    pub(crate) fn with_sealer(
+        engine: ScriptedEngine,
+        sealer: Arc<dyn Sealer>,
+    ) -> Result<Self, Box<dyn Error>> {
+        Self::made_of(engine, Arc::new(Any), sealer)
+    }
+
+    fn made_of(
+        engine: ScriptedEngine,
+        policy: Arc<dyn HookPolicy>,
+        sealer: Arc<dyn Sealer>,
+    ) -> Result<Self, Box<dyn Error>> {
         let home = tempfile::tempdir()?;
-        let sealer: Arc<dyn Sealer> = Arc::new(Vault::new(Keyring::generate(0)?));
         let (outbox, _, _) = open(&home, &sealer)?;
         let outbox = Arc::new(outbox);
         let engine = Arc::new(engine);
@@ -439,6 +465,22 @@ pub(crate) async fn eventually(condition: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(30), held)
         .await
         .expect("the condition came to hold");
+}
+
+/// A restore to this target.
+pub(crate) fn restore(from: &str, target: &str) -> Assignment {
+    let mut assignment = backup(&[from]);
+    if let Work::Backup(work) = &assignment.work {
+        assignment.work = Work::Restore(Box::new(RestoreWork {
+            destination: work.destinations[0].clone(),
+            snapshot: "0123abcd".parse().unwrap(),
+            target: target.to_owned(),
+            include: Vec::new(),
+            overwrite: false,
+            limits: Limits::default(),
+        }));
+    }
+    assignment
 }
 
 /// How many locks a local repository has. A file that restic was still writing is none.

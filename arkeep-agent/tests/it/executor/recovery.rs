@@ -1,11 +1,12 @@
 use arkeep_agent::outbox::SoFar;
 use arkeep_core::engine::EngineError;
-use arkeep_core::job::{Assignment, DestinationResult, Outcome, RestoreWork, Work};
+use arkeep_core::job::{Assignment, DestinationResult, Outcome, Work};
 use arkeep_core::policy::HookPhase::{After, Before};
-use arkeep_core::policy::Limits;
 use arkeep_core::{Clock, SystemClock, Timestamp};
 
-use crate::bench::{Bench, ScriptedEngine, TestResult, backup, parts, snapshot, with_hooks};
+use crate::bench::{
+    Bench, ScriptedEngine, TestResult, backup, parts, restore, snapshot, with_hooks,
+};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -96,6 +97,61 @@ async fn a_job_whose_deadline_passed_is_accounted_for() -> TestResult {
     Ok(())
 }
 
+fn left_behind(bench: &Bench, assignment: &Assignment) {
+    let left = snapshot(vec![format!("job:{}", assignment.job)]);
+    let mut snapshots = bench.engine.snapshots.lock().unwrap();
+    snapshots.insert("a".to_owned(), vec![left]);
+}
+
+/// G9, G10: cancelling what was interrupted changes nothing of what it left, and somebody waits to
+/// hear of it.
+#[tokio::test]
+async fn a_job_that_is_cancelled_while_it_waits_is_accounted_for() -> TestResult {
+    let bench = Bench::new(ScriptedEngine::gated())?;
+    let interrupted = backup(&["a"]);
+    begun(&bench, &interrupted)?;
+    left_behind(&bench, &interrupted);
+    let (next, held) = bench.restarted()?;
+    next.assign(backup(&["a"]))?;
+    next.engine.has_called("backup a").await;
+    next.executor.resume(held);
+
+    next.executor.cancel(interrupted.job);
+    next.engine.gate.add_permits(1);
+
+    let report = next.end_of(interrupted.job).await;
+    let end = parts(&report);
+    assert_eq!(
+        (end.outcome, end.code),
+        (Outcome::Partial, Some("interrupted"))
+    );
+    Ok(())
+}
+
+/// G9, G10: the same, while its snapshot is looked for.
+#[tokio::test]
+async fn a_job_that_is_cancelled_while_it_is_accounted_for_keeps_its_snapshot() -> TestResult {
+    let bench = Bench::new(ScriptedEngine {
+        unlocking: tokio::sync::Semaphore::new(0),
+        ..ScriptedEngine::default()
+    })?;
+    let interrupted = backup(&["a"]);
+    begun(&bench, &interrupted)?;
+    left_behind(&bench, &interrupted);
+    let (next, held) = bench.restarted()?;
+    next.executor.resume(held);
+    next.engine.has_called("unlock a").await;
+
+    next.executor.cancel(interrupted.job);
+    next.engine.unlocking.add_permits(1);
+
+    let report = next.end_of(interrupted.job).await;
+    let end = parts(&report);
+    assert_eq!(end.outcome, Outcome::Partial);
+    assert!(end.results[0].snapshot_id.is_some());
+    Ok(())
+}
+
 /// G10
 #[tokio::test]
 async fn a_snapshot_that_is_not_there_is_failed() -> TestResult {
@@ -179,18 +235,7 @@ async fn hooks_that_tidy_up_run() -> TestResult {
 #[tokio::test]
 async fn other_work_that_had_begun_is_failed() -> TestResult {
     let bench = Bench::new(ScriptedEngine::default())?;
-    let mut assignment = backup(&["a"]);
-    if let Work::Backup(work) = &assignment.work {
-        let restore = RestoreWork {
-            destination: work.destinations[0].clone(),
-            snapshot: "0123abcd".parse()?,
-            target: "/var/restore".to_owned(),
-            include: Vec::new(),
-            overwrite: false,
-            limits: Limits::default(),
-        };
-        assignment.work = Work::Restore(Box::new(restore));
-    }
+    let assignment = restore("a", "/var/restore");
     begun(&bench, &assignment)?;
 
     let (next, held) = bench.restarted()?;

@@ -1,10 +1,8 @@
 use arkeep_core::engine::EngineError;
-use arkeep_core::job::{
-    Assignment, BackupWork, ForgetWork, Outcome, RestoreWork, VerifyWork, Work,
-};
-use arkeep_core::policy::{Limits, Retention};
+use arkeep_core::job::{Assignment, BackupWork, ForgetWork, Outcome, VerifyWork, Work};
+use arkeep_core::policy::Retention;
 
-use crate::bench::{Bench, ScriptedEngine, TestResult, backup, parts};
+use crate::bench::{Bench, ScriptedEngine, TestResult, backup, parts, restore};
 
 fn work(places: &[&str], make: impl FnOnce(&BackupWork) -> Work) -> Assignment {
     let mut assignment = backup(places);
@@ -12,23 +10,6 @@ fn work(places: &[&str], make: impl FnOnce(&BackupWork) -> Work) -> Assignment {
         assignment.work = make(backup);
     }
     assignment
-}
-
-fn restore(target: &str) -> Assignment {
-    restore_from("a", target)
-}
-
-fn restore_from(place: &str, target: &str) -> Assignment {
-    work(&[place], |work| {
-        Work::Restore(Box::new(RestoreWork {
-            destination: work.destinations[0].clone(),
-            snapshot: "0123abcd".parse().unwrap(),
-            target: target.to_owned(),
-            include: Vec::new(),
-            overwrite: false,
-            limits: Limits::default(),
-        }))
-    })
 }
 
 /// G12
@@ -46,7 +27,7 @@ async fn a_restore_goes_where_the_owner_allows_and_nowhere_else() -> TestResult 
     ];
 
     for target in refused {
-        let assignment = restore(&target);
+        let assignment = restore("a", &target);
         let job = assignment.job;
         bench.assign(assignment)?;
         let report = bench.end_of(job).await;
@@ -54,7 +35,7 @@ async fn a_restore_goes_where_the_owner_allows_and_nowhere_else() -> TestResult 
     }
     assert!(bench.engine.calls().is_empty());
 
-    let assignment = restore(&allowed.display().to_string());
+    let assignment = restore("a", &allowed.display().to_string());
     let job = assignment.job;
     bench.assign(assignment)?;
     assert_eq!(parts(&bench.end_of(job).await).outcome, Outcome::Succeeded);
@@ -72,8 +53,8 @@ async fn a_restore_is_judged_when_no_other_restore_can_change_its_target() -> Te
     let bench = Bench::new(ScriptedEngine::gated())?;
     let home = bench.home.path().canonicalize()?;
     let target = home.join("restore/t");
-    let first = restore_from("a", &target.display().to_string());
-    let second = restore_from("b", &target.display().to_string());
+    let first = restore("a", &target.display().to_string());
+    let second = restore("b", &target.display().to_string());
     let third = backup(&["c"]);
     let (first_job, second_job, third_job) = (first.job, second.job, third.job);
     bench.assign(first)?;
