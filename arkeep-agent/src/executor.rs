@@ -335,7 +335,7 @@ impl Inner {
                 Ok(Ok(())) => return true,
                 Ok(Err(error)) => {
                     run::report(job, &error);
-                    if !matches!(error, OutboxError::Disk(_)) {
+                    if !error.is_worth_a_retry() {
                         return false;
                     }
                 }

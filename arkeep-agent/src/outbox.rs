@@ -37,7 +37,7 @@ use arkeep_core::job::{Assignment, Fence, LogLine, ReportBody};
 use arkeep_core::{JobId, Timestamp};
 use arkeep_transport::session::HeldJob;
 use arkeep_transport::wire;
-use arkeep_vault::{SealError, Sealer};
+use arkeep_vault::{KeyError, SealError, Sealer};
 use tokio::sync::Notify;
 
 use crate::failpoint;
@@ -56,6 +56,8 @@ pub struct Outbox {
     shelf: Shelf,
     most_jobs: usize,
     jobs: Mutex<BTreeMap<JobId, Entry>>,
+    /// Jobs whose ends could not be read when they were to be said.
+    lost: Mutex<Vec<Held>>,
     changed: Notify,
 }
 
@@ -118,7 +120,11 @@ pub enum OutboxError {
     /// The disk failed or is full. Nothing changed; try again when there is room.
     #[error("the outbox could not be read or written")]
     Disk(#[from] io::Error),
-    /// There is no key, or what is to be kept is too long. A retry changes nothing.
+    /// The key to seal with cannot be had now. Most often its ring, which counts what it seals,
+    /// has no room on the disk. Nothing changed; try again when there is room.
+    #[error("the key that seals the outbox could not be had")]
+    Key(#[source] SealError),
+    /// What is to be kept is too long, or there is no key for it. A retry changes nothing.
     #[error("an entry of the outbox could not be sealed")]
     Seal(#[source] SealError),
     /// What is to be kept cannot be written down. A retry changes nothing.
@@ -129,10 +135,21 @@ pub enum OutboxError {
     Unknown,
 }
 
+impl OutboxError {
+    /// Whether the same may succeed later.
+    #[must_use]
+    pub const fn is_worth_a_retry(&self) -> bool {
+        matches!(self, Self::Disk(_) | Self::Key(_))
+    }
+}
+
 impl From<PutError> for OutboxError {
     fn from(error: PutError) -> Self {
         match error {
             PutError::Disk(error) => Self::Disk(error),
+            PutError::Seal(error @ SealError::Key(KeyError::Unavailable { .. })) => {
+                Self::Key(error)
+            }
             PutError::Seal(error) => Self::Seal(error),
         }
     }
@@ -158,7 +175,8 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// [`OutboxError::Disk`]. Damaged entries are no error: they are moved to `damaged/`.
+    /// [`OutboxError::Disk`]: the outbox itself cannot be read. Entries that are damaged or cannot
+    /// be read are no error: they are moved to `damaged/`.
     pub fn open(
         root: &Path,
         sealer: Arc<dyn Sealer>,
@@ -174,9 +192,26 @@ impl Outbox {
                 job,
                 damage: &mut damage,
             };
-            if let Some((entry, found)) = loading.load(&names)? {
-                jobs.insert(job, entry);
-                held.push(found);
+            match names
+                .map_err(OutboxError::from)
+                .and_then(|names| loading.load(&names))
+            {
+                Ok(Some((entry, found))) => {
+                    jobs.insert(job, entry);
+                    held.push(found);
+                }
+                Ok(None) => {}
+                Err(OutboxError::Disk(error)) if !load::is_of_the_process(&error) => {
+                    tracing::error!(%job, %error, "a job cannot be read");
+                    // Where it cannot be moved to, it stays, and keeps nothing else from going on.
+                    let moved_to = shelf.set_aside(job, None);
+                    damage.push(Damage {
+                        job,
+                        entry: None,
+                        moved_to: moved_to.unwrap_or_else(|_| shelf.directory(job)),
+                    });
+                }
+                Err(error) => return Err(error),
             }
         }
         shelf.reserve();
@@ -184,6 +219,7 @@ impl Outbox {
             shelf,
             most_jobs,
             jobs: Mutex::new(jobs),
+            lost: Mutex::default(),
             changed: Notify::new(),
         };
         Ok((outbox, held, damage))
@@ -193,7 +229,7 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// [`OutboxError::Disk`] and [`OutboxError::Seal`]: it is not kept and must not be accepted.
+    /// [`OutboxError`]: it is not kept and must not be accepted.
     pub fn admit(&self, assignment: &Assignment) -> Result<Admission, OutboxError> {
         let mut jobs = self.lock();
         let job = assignment.job;
@@ -390,9 +426,7 @@ impl Outbox {
         let name = name.to_string();
         match self.shelf.put(job, &name, &content) {
             // The end of a job that filled the disk must not wait until somebody makes room.
-            Err(PutError::Disk(error))
-                if error.kind() == io::ErrorKind::StorageFull && self.shelf.release() =>
-            {
+            Err(error) if error.is_for_want_of_room() && self.shelf.release() => {
                 self.shelf.put(job, &name, &content)?;
             }
             put => put?,

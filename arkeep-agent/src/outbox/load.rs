@@ -1,9 +1,11 @@
 use std::collections::VecDeque;
+use std::io;
 
 use arkeep_core::JobId;
 use arkeep_core::job::Assignment;
 use arkeep_core::secret::{ExposeSecret, SecretSlice};
 use arkeep_transport::wire;
+use rustix::io::Errno;
 
 use super::record::{self, Name};
 use super::shelf::{self, Shelf, TakeError};
@@ -118,7 +120,12 @@ impl Loading<'_> {
         let taken = self.shelf.take(self.job, &name.to_string());
         match taken.and_then(|content| decode(&content)) {
             Ok(decoded) => Ok(Some(decoded)),
-            Err(TakeError::Disk(error)) => Err(error.into()),
+            Err(TakeError::Disk(error)) if is_of_the_process(&error) => Err(error.into()),
+            Err(TakeError::Disk(error)) => {
+                tracing::error!(job = %self.job, %name, %error, "an entry cannot be read");
+                self.set_aside(Some(name))?;
+                Ok(None)
+            }
             Err(TakeError::Damaged) => {
                 self.set_aside(Some(name))?;
                 Ok(None)
@@ -138,8 +145,16 @@ impl Loading<'_> {
     }
 }
 
+/// Whether the process lacks something to read with, so that nothing is known of what it read.
+pub(super) fn is_of_the_process(error: &io::Error) -> bool {
+    let lacking = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+    error
+        .raw_os_error()
+        .is_some_and(|code| lacking.contains(&code))
+}
+
 /// The assignment in an opened file; nothing when only its name was kept.
-fn decode(content: &SecretSlice<u8>) -> Result<Option<Assignment>, TakeError> {
+pub(super) fn decode(content: &SecretSlice<u8>) -> Result<Option<Assignment>, TakeError> {
     let content = content.expose_secret();
     if content.is_empty() {
         return Ok(None);

@@ -1,11 +1,15 @@
 //! What there is to say, and under which lease.
 
+use std::io;
+use std::sync::PoisonError;
+
 use arkeep_core::JobId;
 use arkeep_core::job::JobReport;
 use arkeep_transport::session::{HeldJob, LogBatch};
 
 use super::record::{self, FINISHED_SEQUENCE, Name, STARTED_SEQUENCE};
-use super::{Entry, Outbox, Stage, shelf};
+use super::shelf::TakeError;
+use super::{Entry, Held, Outbox, Stage, load, shelf};
 
 impl Outbox {
     /// What the server has not acknowledged: job and sequence, in the order to send them in.
@@ -26,17 +30,33 @@ impl Outbox {
     }
 
     /// One report, to be sent; nothing when it is not held or cannot be read.
+    ///
+    /// A damaged one is moved to `damaged/`. When it was the end of a job, that job is begun and not
+    /// ended from then on, and [`take_lost`](Self::take_lost) has it.
     #[must_use]
     pub fn report(&self, job: JobId, sequence: u64) -> Option<JobReport> {
-        let jobs = self.lock();
-        let entry = jobs.get(&job)?;
+        let mut jobs = self.lock();
+        let entry = jobs.get_mut(&job)?;
         let name = match sequence {
             STARTED_SEQUENCE => Name::Started,
             FINISHED_SEQUENCE => Name::Finished,
             _ => return None,
         };
-        let content = self.shelf.take(job, &name.to_string()).ok()?;
-        let (at, body) = record::report(&name, &content).ok()?;
+        let taken = self.shelf.take(job, &name.to_string());
+        let (at, body) = match taken.and_then(|content| record::report(&name, &content)) {
+            Ok(report) => report,
+            Err(TakeError::Disk(error)) => {
+                // A job that was stopped before it began has no start to tell of.
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!(%job, %name, %error, "a report cannot be read; it is tried again");
+                }
+                return None;
+            }
+            Err(TakeError::Damaged) => {
+                self.lose(job, entry, &name);
+                return None;
+            }
+        };
         Some(JobReport {
             job,
             attempt: entry.attempt,
@@ -45,6 +65,47 @@ impl Outbox {
             at,
             body,
         })
+    }
+
+    /// The jobs whose ends were damaged while they waited to be said, to be accounted for as if the
+    /// agent had been killed before it wrote them. Each is given once.
+    #[must_use]
+    pub fn take_lost(&self) -> Vec<Held> {
+        std::mem::take(&mut *self.lost.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn lose(&self, job: JobId, entry: &mut Entry, name: &Name) {
+        match self.shelf.set_aside(job, Some(&name.to_string())) {
+            Ok(moved_to) => {
+                let moved_to = moved_to.display();
+                tracing::error!(%job, %name, %moved_to, "a damaged entry was set aside");
+            }
+            Err(error) => {
+                tracing::error!(%job, %name, %error, "a damaged entry could not be set aside");
+                return;
+            }
+        }
+        if *name == Name::Started {
+            // It cannot be said any more when work began; the end says that it did.
+            entry.start_acknowledged = true;
+            return;
+        }
+        entry.stage = Stage::Started;
+        let assignment = Name::Assignment(entry.attempt, entry.fence);
+        let assignment = self.shelf.take(job, &assignment.to_string());
+        let so_far = self.shelf.take(job, &Name::SoFar.to_string());
+        let lost = Held {
+            job,
+            stage: Stage::Started,
+            assignment: assignment
+                .and_then(|content| load::decode(&content))
+                .unwrap_or_default(),
+            so_far: so_far
+                .and_then(|content| shelf::json(&content))
+                .unwrap_or_default(),
+        };
+        let mut all = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(lost);
     }
 
     /// The batches of log lines that the server has not acknowledged: job and first line, in order.

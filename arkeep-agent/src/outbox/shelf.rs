@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -37,6 +38,24 @@ pub(super) enum PutError {
     Seal(SealError),
 }
 
+impl PutError {
+    /// Whether the disk is full: for the file itself, or for the ring that counts what is sealed.
+    pub(super) fn is_for_want_of_room(&self) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = match self {
+            Self::Disk(error) => Some(error),
+            Self::Seal(error) => Some(error),
+        };
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<io::Error>();
+            if io.is_some_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
 impl From<io::Error> for PutError {
     fn from(error: io::Error) -> Self {
         Self::Disk(error)
@@ -53,9 +72,13 @@ impl Shelf {
             let name = entry.file_name();
             let name = name.as_encoded_bytes();
             if name.starts_with(TEMPORARY.as_bytes()) || name.starts_with(GONE.as_bytes()) {
-                match entry.file_type()?.is_dir() {
-                    true => fs::remove_dir_all(entry.path())?,
-                    false => fs::remove_file(entry.path())?,
+                let removed = match entry.file_type()?.is_dir() {
+                    true => fs::remove_dir_all(entry.path()),
+                    false => fs::remove_file(entry.path()),
+                };
+                if let Err(error) = removed {
+                    let path = entry.path();
+                    tracing::warn!(path = %path.display(), %error, "a remain cannot be removed");
                 }
             }
         }
@@ -66,26 +89,16 @@ impl Shelf {
     }
 
     /// The jobs and the names of their files, both in order.
-    pub(super) fn jobs(&self) -> io::Result<Vec<(JobId, Vec<String>)>> {
+    pub(super) fn jobs(&self) -> io::Result<Vec<(JobId, io::Result<Vec<String>>)>> {
         let mut jobs = Vec::new();
         for entry in fs::read_dir(&self.root)? {
             let name = entry?.file_name();
             let Some(job) = name.to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            let mut names = Vec::new();
-            for file in fs::read_dir(self.root.join(&name))? {
-                let file = file?;
-                match file.file_name().into_string() {
-                    Ok(name) if name.starts_with(TEMPORARY) => fs::remove_file(file.path())?,
-                    Ok(name) => names.push(name),
-                    Err(_) => {}
-                }
-            }
-            names.sort();
-            jobs.push((job, names));
+            jobs.push((job, names(&self.root.join(&name))));
         }
-        jobs.sort();
+        jobs.sort_by_key(|(job, _)| *job);
         Ok(jobs)
     }
 
@@ -194,6 +207,8 @@ impl Shelf {
         }
         if to.is_dir() {
             fs::remove_dir_all(&to)?;
+        } else if from.is_dir() {
+            let _ = fs::remove_file(&to);
         }
         fs::rename(&from, &to)?;
         files::sync_directory(&aside)?;
@@ -207,9 +222,24 @@ impl Shelf {
             .map_err(PutError::Seal)
     }
 
-    fn directory(&self, job: JobId) -> PathBuf {
+    pub(super) fn directory(&self, job: JobId) -> PathBuf {
         self.root.join(job.to_string())
     }
+}
+
+/// The names of a job's files, in order, without those that were never finished.
+fn names(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for file in fs::read_dir(directory)? {
+        let file = file?;
+        match file.file_name().into_string() {
+            Ok(name) if name.starts_with(TEMPORARY) => fs::remove_file(file.path())?,
+            Ok(name) => names.push(name),
+            Err(_) => {}
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Wraps what holds no secret of its own but is sealed all the same.

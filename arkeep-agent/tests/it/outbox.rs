@@ -2,10 +2,16 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arkeep_agent::outbox::{Admission, Outbox, Stage};
 use arkeep_core::Timestamp;
 use arkeep_core::job::{Assignment, Fence, Outcome, ReportBody};
+use arkeep_core::secret::SecretSlice;
+use arkeep_vault::{
+    Binding, KeyEncryptionKey, KeyError, Keyring, OpenError, RingFile, SealError, Sealed, Sealer,
+    Vault,
+};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::bench::{Bench, ScriptedEngine, TestResult, backup};
@@ -191,6 +197,41 @@ fn a_damaged_entry_blocks_nothing_else() -> TestResult {
     Ok(())
 }
 
+/// G10
+#[test]
+fn an_entry_that_cannot_be_read_blocks_nothing_else() -> TestResult {
+    let bench = bench()?;
+    let (broken, no_directory, whole) = (backup(&["a"]), backup(&["a"]), backup(&["a"]));
+    for assignment in [&broken, &whole] {
+        bench.outbox.admit(assignment)?;
+        bench.outbox.started(assignment.job, NOW)?;
+    }
+    let root = bench.home.path().join("outbox");
+    fs::create_dir(root.join(broken.job.to_string()).join("so-far"))?;
+    fs::write(root.join(no_directory.job.to_string()), "not a directory")?;
+
+    let (_, held, damage) = bench.reopened()?;
+
+    let mut named: Vec<_> = damage
+        .iter()
+        .map(|one| (one.job, one.entry.clone()))
+        .collect();
+    named.sort();
+    let mut expected = vec![
+        (broken.job, Some("so-far".to_owned())),
+        (no_directory.job, None),
+    ];
+    expected.sort();
+    assert_eq!(named, expected);
+    assert!(damage.iter().all(|one| one.moved_to.exists()));
+    let mut jobs = [broken.job, whole.job];
+    jobs.sort();
+    let held: Vec<_> = held.iter().map(|held| (held.job, held.stage)).collect();
+    assert_eq!(held, jobs.map(|job| (job, Stage::Started)));
+    assert!(bench.reopened()?.2.is_empty(), "damage is reported once");
+    Ok(())
+}
+
 /// V2: an entry opens as what it was written, for the job it was written for.
 #[test]
 fn an_entry_that_was_moved_to_another_job_does_not_open() -> TestResult {
@@ -238,14 +279,100 @@ fn an_end_is_kept_on_a_full_disk() -> TestResult {
     let assignment = backup(&["a"]);
     outbox.admit(&assignment)?;
     outbox.started(assignment.job, NOW)?;
-    let mut filling = fs::File::create(disk.0.join("filling"))?;
-    while filling.write_all(&[1; 4_096]).is_ok() {}
+    fill(&disk)?;
 
     outbox.finished(assignment.job, NOW, &end())?;
 
     let (next, _, damage) = Outbox::open(&root, Arc::clone(&bench.sealer), 10)?;
     assert!(damage.is_empty());
     assert_eq!(next.report(assignment.job, 2).unwrap().body, end());
+    Ok(())
+}
+
+/// G10, S5: sealing writes to the key ring now and then, on the same full disk.
+#[test]
+fn an_end_is_kept_on_a_full_disk_that_holds_the_key_ring_too() -> TestResult {
+    let bench = bench()?;
+    let Some(disk) = SmallDisk::at(bench.home.path().join("disk"))? else {
+        return Ok(());
+    };
+    let (root, ring) = (disk.0.join("outbox"), disk.0.join("keyring"));
+    let guard = Arc::new(KeyEncryptionKey::from_bytes(&vec![7; 32].into())?);
+    let ring = RingFile::create_new(&ring, guard, 0)?;
+    let sealer: Arc<dyn Sealer> = Arc::new(Vault::new(ring));
+    let (outbox, _, _) = Outbox::open(&root, Arc::clone(&sealer), 10)?;
+    let assignment = backup(&["a"]);
+    outbox.admit(&assignment)?;
+    outbox.started(assignment.job, NOW)?;
+    fill(&disk)?;
+    // What the ring has counted ahead is used up, wherever that is.
+    let binding = Binding::new("t", "c", "r");
+    while sealer.seal(&vec![1].into(), &binding).is_ok() {}
+
+    outbox.finished(assignment.job, NOW, &end())?;
+
+    let (next, _, damage) = Outbox::open(&root, sealer, 10)?;
+    assert!(damage.is_empty());
+    assert_eq!(next.report(assignment.job, 2).unwrap().body, end());
+    Ok(())
+}
+
+/// G10: nothing is left to give back, and the end is kept as soon as there is room.
+#[tokio::test]
+async fn an_end_waits_for_room_for_its_key() -> TestResult {
+    let full = Arc::new(FullRing::default());
+    let bench = Bench::with_sealer(ScriptedEngine::gated(), full.clone())?;
+    let assignment = backup(&["a"]);
+    let job = assignment.job;
+    bench.assign(assignment)?;
+    bench.engine.has_called("backup a").await;
+
+    full.refusing.store(true, Ordering::Relaxed);
+    bench.engine.gate.add_permits(1);
+    crate::bench::eventually(|| full.refused.load(Ordering::Relaxed) > 2).await;
+    full.refusing.store(false, Ordering::Relaxed);
+
+    let report = bench.end_of(job).await;
+    assert_eq!(crate::bench::parts(&report).outcome, Outcome::Succeeded);
+    Ok(())
+}
+
+/// A vault whose ring cannot be written while it refuses.
+#[derive(Debug)]
+struct FullRing {
+    vault: Vault,
+    refusing: AtomicBool,
+    refused: AtomicUsize,
+}
+
+impl Default for FullRing {
+    fn default() -> Self {
+        Self {
+            vault: Vault::new(Keyring::generate(0).unwrap()),
+            refusing: AtomicBool::new(false),
+            refused: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Sealer for FullRing {
+    fn seal(&self, secret: &SecretSlice<u8>, binding: &Binding) -> Result<Sealed, SealError> {
+        if self.refusing.load(Ordering::Relaxed) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            let source = Box::new(std::io::Error::from(std::io::ErrorKind::StorageFull));
+            return Err(SealError::Key(KeyError::Unavailable { source }));
+        }
+        self.vault.seal(secret, binding)
+    }
+
+    fn open(&self, sealed: &Sealed, binding: &Binding) -> Result<SecretSlice<u8>, OpenError> {
+        self.vault.open(sealed, binding)
+    }
+}
+
+fn fill(disk: &SmallDisk) -> TestResult {
+    let mut filling = fs::File::create(disk.0.join("filling"))?;
+    while filling.write_all(&[1; 4_096]).is_ok() {}
     Ok(())
 }
 
