@@ -116,6 +116,11 @@ impl Attachment {
         };
         let outbox = Arc::clone(&self.conversation.outbox);
         let held = tokio::task::spawn_blocking(move || Outbox::held(&outbox)).await;
+        let mut held = held.unwrap_or_default();
+        // The server assigns those of them again that it wants; the others it cancels when it
+        // finds them in a heartbeat.
+        let kept_back = self.conversation.executor.kept_back();
+        held.retain(|held| !kept_back.contains(&held.job));
         Hello {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             hostname: self.facts.hostname.clone(),
@@ -126,7 +131,7 @@ impl Attachment {
             sandbox: self.facts.sandbox.clone(),
             // The agent does not speak to Docker.
             docker: false,
-            held: held.unwrap_or_default(),
+            held,
             trust: self.connector.trust().digest(),
         }
     }

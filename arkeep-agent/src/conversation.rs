@@ -123,6 +123,11 @@ impl Conversation {
             let report = self
                 .with_outbox(move |outbox| outbox.report(job, sequence))
                 .await?;
+            if report.is_none() {
+                // One that cannot be read is lost; what is still known of its job is said instead.
+                let lost = self.with_outbox(Outbox::take_lost).await?;
+                self.executor.resume(lost);
+            }
             if let Some(report) = report
                 && said.once(What::Report(job, report.attempt, sequence))
             {
@@ -220,7 +225,7 @@ impl Conversation {
                 tracing::info!(%job, attempt = assignment.attempt, "job accepted");
                 self.executor.submit(assignment);
             }
-            Ok(Admission::Known(Stage::Accepted | Stage::Started)) => {}
+            Ok(Admission::Known(Stage::Accepted | Stage::Started)) => self.executor.release(job),
             Ok(Admission::Known(Stage::Finished)) => {
                 // The server did not hear how it ended.
                 said.forget_reports(job);
@@ -231,6 +236,7 @@ impl Conversation {
             }
             Ok(Admission::Renewed(stage)) => {
                 tracing::warn!(%job, ?stage, "the job was leased again and goes on");
+                self.executor.release(job);
             }
             Ok(Admission::Stale) => {
                 tracing::warn!(%job, "an assignment under an old lease was ignored");

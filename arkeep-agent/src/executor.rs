@@ -7,7 +7,8 @@
 //!
 //! | when the agent starts, a job that was | is                                              |
 //! |---------------------------------------|-------------------------------------------------|
-//! | accepted                              | run now                                         |
+//! | accepted, a backup                    | run now: backups go on while the server is away |
+//! | accepted, other work                  | kept back until the server wants it again, since it may have been cancelled meanwhile |
 //! | begun                                 | ended: its locks are removed, a snapshot of it is looked for, the hooks that tidy up run, and it is never run again |
 //! | ended                                 | reported                                        |
 
@@ -88,6 +89,8 @@ struct Inner {
 struct Jobs {
     closing: bool,
     running: BTreeMap<JobId, Arc<Stopper>>,
+    /// Accepted by an earlier run of the agent, and not known to be wanted still.
+    kept_back: BTreeMap<JobId, Assignment>,
 }
 
 impl Executor {
@@ -123,6 +126,11 @@ impl Executor {
     pub fn resume(&self, held: Vec<Held>) {
         for held in held {
             match (held.stage, held.assignment) {
+                (Stage::Accepted, Some(assignment))
+                    if !matches!(assignment.work, Work::Backup(_)) =>
+                {
+                    self.inner.lock().kept_back.insert(held.job, assignment);
+                }
                 (Stage::Accepted, Some(assignment)) => self.spawn(assignment, None),
                 (Stage::Started, Some(assignment)) => self.spawn(assignment, Some(held.so_far)),
                 (Stage::Accepted | Stage::Started, None) => {
@@ -135,6 +143,21 @@ impl Executor {
         }
     }
 
+    /// The jobs that are kept back until the server has said whether it still wants them. Whoever
+    /// greets it leaves them out of what is held: those that it wants it assigns again.
+    #[must_use]
+    pub fn kept_back(&self) -> Vec<JobId> {
+        self.inner.lock().kept_back.keys().copied().collect()
+    }
+
+    /// Runs a job that was kept back: the server wants it.
+    pub fn release(&self, job: JobId) {
+        let assignment = self.inner.lock().kept_back.remove(&job);
+        if let Some(assignment) = assignment {
+            self.spawn(assignment, None);
+        }
+    }
+
     /// Whether no more jobs are taken.
     #[must_use]
     pub fn is_closing(&self) -> bool {
@@ -143,8 +166,16 @@ impl Executor {
 
     /// Stops a job, wherever it is. Its end says so.
     pub fn cancel(&self, job: JobId) {
-        if let Some(stopper) = self.inner.lock().running.get(&job) {
+        let mut jobs = self.inner.lock();
+        if let Some(stopper) = jobs.running.get(&job) {
             stopper.stop(StopReason::Cancelled);
+        }
+        if jobs.kept_back.remove(&job).is_some() {
+            let inner = Arc::clone(&self.inner);
+            tokio::spawn(async move {
+                let cancelled = End::stopped(StopReason::Cancelled);
+                inner.finish(job, cancelled, SoFar::default()).await;
+            });
         }
     }
 

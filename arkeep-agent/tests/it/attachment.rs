@@ -7,13 +7,14 @@ use std::time::Duration;
 use arkeep_agent::attachment::{Attachment, Facts, KeptTrust};
 use arkeep_agent::conversation::Conversation;
 use arkeep_agent::identity::IdentityDir;
+use arkeep_agent::outbox::{Held, SoFar, Stage};
 use arkeep_core::testing::ManualClock;
 use arkeep_core::{Clock, Entropy, Timestamp};
 use arkeep_transport::client::{Connector, ConnectorParts, enroll};
 use arkeep_transport::enrollment::EnrollmentStore;
 use tokio::task::JoinHandle;
 
-use crate::bench::{Bench, ScriptedEngine, TestResult, backup, eventually, parts};
+use crate::bench::{Bench, ScriptedEngine, TestResult, backup, eventually, parts, restore};
 use crate::program::server::Server;
 
 /// Draws the shortest pause each time.
@@ -150,6 +151,29 @@ async fn an_expired_certificate_waits_for_approval() -> TestResult {
     eventually(|| attached.sessions() == 2).await;
     let report = attached.server.heard.end_of(assignment.job).await;
     assert_eq!(parts(&report).code, None);
+    Ok(())
+}
+
+/// G9, S5: what is left out of the greeting and is wanted, the server assigns again.
+#[tokio::test]
+async fn a_job_that_is_kept_back_is_not_said_to_be_held() -> TestResult {
+    let attached = Attached::new(ScriptedEngine::default()).await?;
+    attached.server.heard.connected().await;
+    let assignment = restore("a", "/var/restore");
+    attached.bench.outbox.admit(&assignment)?;
+    attached.bench.executor.resume(vec![Held {
+        job: assignment.job,
+        stage: Stage::Accepted,
+        assignment: Some(assignment),
+        so_far: SoFar::default(),
+    }]);
+
+    attached.server.go_away().await;
+    attached.server.come_back().await?;
+
+    eventually(|| attached.sessions() == 2).await;
+    let held = attached.server.heard.hellos.lock().unwrap()[1].held.clone();
+    assert_eq!(held, []);
     Ok(())
 }
 

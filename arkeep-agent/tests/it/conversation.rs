@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::bench::{Bench, ScriptedEngine, TestResult, backup, parts};
+use crate::bench::{Bench, ScriptedEngine, TestResult, backup, parts, restore};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -281,6 +281,80 @@ async fn a_cancel_under_another_fence_is_not_heard() -> TestResult {
 
     let report = bench.end_of(job).await;
     assert_eq!(parts(&report).outcome, Outcome::Cancelled);
+    Ok(())
+}
+
+/// G9, S5: a restore that was accepted before the agent ended may have been cancelled since.
+#[tokio::test]
+async fn a_restore_is_not_begun_until_the_server_wants_it_again() -> TestResult {
+    let bench = Bench::new(ScriptedEngine::default())?;
+    let target = bench.home.path().canonicalize()?.join("restore/t");
+    let (cancelled, wanted) = (
+        restore("a", &target.display().to_string()),
+        restore("a", &target.display().to_string()),
+    );
+    for assignment in [&cancelled, &wanted] {
+        bench.outbox.admit(assignment)?;
+    }
+    let (next, held) = bench.restarted()?;
+    next.executor.resume(held);
+    // A backup gets its turn meanwhile: backups go on while the server is away.
+    next.assign(backup(&["b"]))?;
+    next.engine.has_called("backup b").await;
+    let mut expected = vec![cancelled.job, wanted.job];
+    expected.sort();
+    assert_eq!(next.executor.kept_back(), expected);
+
+    let server = Server::answers(&next);
+    server.assign(&wanted).await?;
+    server
+        .say(ServerSaying::Cancel(Cancel {
+            job: cancelled.job,
+            fence: cancelled.fence,
+        }))
+        .await?;
+
+    let report = next.end_of(cancelled.job).await;
+    let end = parts(&report);
+    assert_eq!(
+        (end.outcome, end.code),
+        (Outcome::Cancelled, Some("cancelled"))
+    );
+    assert_eq!(
+        parts(&next.end_of(wanted.job).await).outcome,
+        Outcome::Succeeded
+    );
+    let restored = format!("restore to {} from a", target.display());
+    assert_eq!(next.engine.calls(), ["backup b", &restored]);
+    Ok(())
+}
+
+/// G10: the end of a job is damaged on the disk while it waits to be said.
+#[tokio::test]
+async fn an_end_that_was_damaged_is_accounted_for_at_once() -> TestResult {
+    let bench = Bench::new(ScriptedEngine::default())?;
+    let assignment = backup(&["a"]);
+    let job = assignment.job;
+    bench.assign(assignment)?;
+    let taken = parts(&bench.end_of(job).await).results[0].clone();
+    // Kept as ended only when nobody works on it any more.
+    assert!(bench.executor.shut_down(Duration::from_secs(10)).await);
+    let (next, held) = bench.restarted()?;
+    next.executor.resume(held);
+    let directory = next.home.path().join("outbox").join(job.to_string());
+    std::fs::write(directory.join("finished"), "torn")?;
+
+    let mut server = Server::answers(&next);
+
+    let mut report = server.hear_report().await;
+    while report.sequence != 2 {
+        report = server.hear_report().await;
+    }
+    let end = parts(&report);
+    assert_eq!(end.outcome, Outcome::Succeeded);
+    assert_eq!(end.results, [taken]);
+    let aside = next.home.path().join("outbox/damaged");
+    assert!(aside.join(format!("{job}.finished")).exists());
     Ok(())
 }
 
