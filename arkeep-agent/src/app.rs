@@ -11,7 +11,7 @@ use arkeep_agent::conversation::Conversation;
 use arkeep_agent::executor::{Executor, HookGate, Tools};
 use arkeep_agent::identity::{IdentityDir, IdentityError};
 use arkeep_agent::outbox::Outbox;
-use arkeep_agent::restic::{BinarySource, ResticConfig, ResticEngine};
+use arkeep_agent::restic::{BinarySource, BundledRestic, ResticConfig, ResticEngine};
 use arkeep_agent::state::{StateDir, StateError};
 use arkeep_core::engine::BackupEngine;
 use arkeep_core::secret::{ExposeSecret, SecretString};
@@ -224,10 +224,7 @@ async fn sandbox(runner: &ProcessRunner) -> String {
 }
 
 pub(crate) fn engine(settings: &Settings, state: &Path) -> Result<ResticEngine, Failure> {
-    let binary = match &settings.restic {
-        Some(path) => BinarySource::Configured(path.clone()),
-        None => BinarySource::Path(settings.path.clone()),
-    };
+    let binary = binary(settings, BundledRestic::built_in(state.join("bin")));
     let cache = settings
         .cache_dir
         .clone()
@@ -237,6 +234,15 @@ pub(crate) fn engine(settings: &Settings, state: &Path) -> Result<ResticEngine, 
         .clone()
         .unwrap_or_else(|| state.join("run"));
     ResticEngine::new(ResticConfig::new(binary, cache, runtime)).map_err(Failure::failed)
+}
+
+/// The restic that was built in, else the one that the owner named, else the first in `PATH`.
+fn binary(settings: &Settings, built_in: Option<BundledRestic>) -> BinarySource {
+    match (built_in, &settings.restic) {
+        (Some(bundled), _) => BinarySource::Bundled(bundled),
+        (None, Some(path)) => BinarySource::Configured(path.clone()),
+        (None, None) => BinarySource::Path(settings.path.clone()),
+    }
 }
 
 pub(crate) fn hostname() -> String {
@@ -267,3 +273,43 @@ const LONGEST_TOKEN: usize = 4_096;
 // Thirty seconds in all: restic has ten to end, hooks that tidy up eight.
 const FOR_JOBS: Duration = Duration::from_secs(22);
 const FOR_REPORTS: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Command, parse};
+
+    fn settings() -> Result<Settings, Box<dyn std::error::Error>> {
+        let line = ["arkeep-agent", "run"].map(Into::into);
+        match parse(line.into_iter())?.command {
+            Command::Run { options } => Ok(Settings::resolve(&options)?),
+            other => Err(format!("not what was written: {other:?}").into()),
+        }
+    }
+
+    /// G1
+    #[test]
+    fn restic_is_looked_for_in_this_order() -> Result<(), Box<dyn std::error::Error>> {
+        let bundled = BundledRestic {
+            bytes: b"restic",
+            sha256: [0; 32],
+            directory: "/var/lib/arkeep-agent/bin".into(),
+        };
+        let bare = settings()?;
+        let configured = Settings {
+            restic: Some("/usr/bin/restic".into()),
+            ..settings()?
+        };
+
+        assert!(matches!(
+            binary(&configured, Some(bundled)),
+            BinarySource::Bundled(_)
+        ));
+        assert!(matches!(
+            binary(&configured, None),
+            BinarySource::Configured(_)
+        ));
+        assert!(matches!(binary(&bare, None), BinarySource::Path(_)));
+        Ok(())
+    }
+}

@@ -98,7 +98,7 @@ async fn restic(report: &mut Report, settings: &Settings) {
         cache_dir: Some(scratch.clone()),
         ..settings.clone()
     };
-    let probed = match app::engine(&settings, &settings.state_dir) {
+    let probed = match app::engine(&settings, &scratch) {
         Ok(engine) => engine.probe().await.map_err(|error| error.to_string()),
         Err(failure) => Err(failure.to_string()),
     };

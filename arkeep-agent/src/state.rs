@@ -7,6 +7,7 @@
 //! | `keyring`     | the keys that seal the outbox                            |
 //! | `identity/`   | private key, certificate, whom to trust, where to dial   |
 //! | `outbox/`     | jobs and results                                         |
+//! | `bin/`        | the restic that was built in, when there is one          |
 //!
 //! All of it is its owner's alone, and refused when it is not.
 

@@ -30,6 +30,18 @@ pub struct BundledRestic {
 }
 
 impl BundledRestic {
+    /// The restic that this program was built with, to be written out to `directory`; nothing when
+    /// it was built without the feature `bundled-restic`, or without a file for it.
+    #[must_use]
+    pub fn built_in(directory: impl Into<PathBuf>) -> Option<Self> {
+        let (bytes, sha256) = BUILT_IN?;
+        Some(Self {
+            bytes,
+            sha256,
+            directory: directory.into(),
+        })
+    }
+
     /// Opens the file that was written out, and writes it out if there is none like it.
     pub(super) fn open(&self) -> Result<Program, EngineError> {
         if let Some(program) = self.open_written() {
@@ -98,6 +110,12 @@ impl BundledRestic {
         File::open(&self.directory)?.sync_all()
     }
 }
+
+/// The program and its SHA-256, which the build compared with the one that was pinned.
+#[cfg(feature = "bundled-restic")]
+const BUILT_IN: Option<(&[u8], [u8; 32])> = include!(concat!(env!("OUT_DIR"), "/bundled.rs"));
+#[cfg(not(feature = "bundled-restic"))]
+const BUILT_IN: Option<(&[u8], [u8; 32])> = None;
 
 impl fmt::Debug for BundledRestic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -180,6 +198,19 @@ mod tests {
                 0o100_700
             );
         }
+        Ok(())
+    }
+
+    /// G1: what was built in can be run, where anything was.
+    #[test]
+    fn what_was_built_in_is_what_was_pinned() -> Result<(), Box<dyn std::error::Error>> {
+        let place = tempfile::tempdir()?;
+
+        let Some(bundled) = BundledRestic::built_in(place.path()) else {
+            return Ok(());
+        };
+
+        assert_eq!(fs::read(bundled.open()?.path)?, bundled.bytes);
         Ok(())
     }
 
