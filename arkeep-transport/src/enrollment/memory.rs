@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -31,7 +31,8 @@ struct Token {
 
 #[derive(Debug, Default)]
 struct Agent {
-    serials: HashSet<Serial>,
+    /// When each certificate was issued.
+    serials: HashMap<Serial, Timestamp>,
     waiting: bool,
     approved: bool,
     withdrawn: bool,
@@ -48,7 +49,7 @@ impl State {
     fn stands(&self, agent: AgentId, serial: Serial) -> bool {
         self.agents
             .get(&agent)
-            .is_some_and(|agent| !agent.withdrawn && agent.serials.contains(&serial))
+            .is_some_and(|agent| !agent.withdrawn && agent.serials.contains_key(&serial))
     }
 }
 
@@ -103,7 +104,7 @@ impl EnrollmentStore for MemoryEnrollments {
         if issuance.occasion == Occasion::Enrolled {
             agent.serials.clear();
         }
-        agent.serials.insert(issuance.serial);
+        agent.serials.insert(issuance.serial, issuance.issued_at);
         agent.waiting = false;
         agent.approved = false;
         Ok(())
@@ -115,6 +116,18 @@ impl EnrollmentStore for MemoryEnrollments {
         } else {
             Standing::Refused
         })
+    }
+
+    async fn confirm(&self, agent: AgentId, serial: Serial) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if let Some(agent) = state.agents.get_mut(&agent)
+            && let Some(issued_at) = agent.serials.get(&serial).copied()
+        {
+            agent
+                .serials
+                .retain(|other, issued| *other == serial || *issued > issued_at);
+        }
+        Ok(())
     }
 
     async fn lapse(

@@ -3,9 +3,9 @@
 //! An agent's life as the store sees it:
 //!
 //! ```text
-//! offer ─→ redeem ─→ record ─→ standing … standing ─→ record (renewal) ─→ … ─→ withdraw
-//!                                  │                     ↑
-//!                                  └─ expired ─ lapse ─→ approve
+//! offer ─→ redeem ─→ record ─→ confirm ─→ standing … ─→ record (renewal) ─→ confirm ─→ … ─→ withdraw
+//!                                             │             ↑
+//!                                             └─ expired ─ lapse ─→ approve
 //! ```
 //!
 //! A join token is spent by [`redeem`](EnrollmentStore::redeem), every certificate is
@@ -63,11 +63,18 @@ pub trait EnrollmentStore: fmt::Debug + Send + Sync {
     /// Makes a certificate known before it is handed out.
     ///
     /// [`Occasion::Enrolled`] ends every earlier certificate of the agent; [`Occasion::Renewed`]
-    /// leaves them to their own end and uses up an approval.
+    /// leaves them as they are, since its answer may be lost, and uses up an approval.
     async fn record(&self, issuance: &Issuance) -> Result<(), RecordError>;
 
     /// Whether a certificate's holder is welcome. It says nothing of the certificate's dates.
     async fn standing(&self, agent: AgentId, serial: Serial) -> Result<Standing, StoreError>;
+
+    /// Notes that the holder has begun a session with this certificate, so that it has arrived:
+    /// every certificate of the agent that was issued no later ends. A copy of an old one cannot
+    /// come back then, expired or not.
+    ///
+    /// Of a certificate that does not stand, it says and does nothing.
+    async fn confirm(&self, agent: AgentId, serial: Serial) -> Result<(), StoreError>;
 
     /// Notes that the holder of an expired certificate has come back, and says whether an
     /// administrator has approved it.

@@ -67,6 +67,11 @@ impl Session {
         let agent = identity.agent();
         let gateway = &shared.parts.gateway;
         let trust = hello.trust;
+        // Before anything else: the certificate has arrived, so those before it are over.
+        if let Err(error) = shared.parts.store.confirm(agent, identity.serial()).await {
+            tracing::warn!(%agent, %error, "a certificate could not be confirmed");
+            return Reason::Unavailable;
+        }
         let number = shared.registry.enter(agent, &self.ending);
         let handle = AgentHandle::new(agent, self.outgoing.clone(), Arc::clone(&self.ending));
         let reason = match gateway.connected(&identity, hello, handle).await {

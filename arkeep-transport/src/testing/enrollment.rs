@@ -54,9 +54,13 @@ macro_rules! enrollment_store_conformance {
             record_refuses_a_renewal_with_a_certificate_that_does_not_stand
             standing_refuses_what_was_never_recorded
             standing_refuses_a_certificate_of_another_agent
+            confirm_ends_what_was_issued_before
+            confirm_spares_what_was_issued_after
+            confirm_of_what_does_not_stand_does_nothing
             lapse_waits_for_an_approval
             lapse_uses_an_approval_up
             lapse_refuses_whoever_was_withdrawn
+            lapse_refuses_a_certificate_that_was_renewed
             approve_is_for_those_who_wait
             withdraw_ends_every_certificate
             withdraw_ends_every_token
@@ -271,6 +275,72 @@ pub async fn standing_refuses_a_certificate_of_another_agent(
     enrolled(store, bob).await?;
 
     assert_eq!(store.standing(bob, adas).await?, Standing::Refused);
+    Ok(())
+}
+
+pub async fn confirm_ends_what_was_issued_before(fixture: &dyn EnrollmentFixture) -> Promise {
+    let store = fixture.store();
+    let (agent, other) = (fixture.agent().await, fixture.agent().await);
+    let first = enrolled(store, agent).await?;
+    let others = enrolled(store, other).await?;
+    let second = renewed(store, agent, first).await?;
+    let third = renewed(store, agent, second).await?;
+
+    store.confirm(agent, third).await?;
+
+    for before in [first, second] {
+        assert_eq!(store.standing(agent, before).await?, Standing::Refused);
+    }
+    assert_eq!(store.standing(agent, third).await?, Standing::Good);
+    assert_eq!(store.standing(other, others).await?, Standing::Good);
+    Ok(())
+}
+
+pub async fn confirm_spares_what_was_issued_after(fixture: &dyn EnrollmentFixture) -> Promise {
+    let store = fixture.store();
+    let agent = fixture.agent().await;
+    let before = enrolled(store, agent).await?;
+    let mut later = issuance(agent, Occasion::Renewed { with: before });
+    later.issued_at = later.issued_at.plus(Duration::from_secs(60));
+    store.record(&later).await?;
+
+    store.confirm(agent, before).await?;
+
+    assert_eq!(store.standing(agent, before).await?, Standing::Good);
+    assert_eq!(store.standing(agent, later.serial).await?, Standing::Good);
+    Ok(())
+}
+
+pub async fn confirm_of_what_does_not_stand_does_nothing(
+    fixture: &dyn EnrollmentFixture,
+) -> Promise {
+    let store = fixture.store();
+    let (agent, other) = (fixture.agent().await, fixture.agent().await);
+    let superseded = enrolled(store, agent).await?;
+    let good = enrolled(store, agent).await?;
+    let others = enrolled(store, other).await?;
+
+    for serial in [superseded, others, Serial::random(&SystemEntropy)] {
+        store.confirm(agent, serial).await?;
+    }
+
+    assert_eq!(store.standing(agent, good).await?, Standing::Good);
+    assert_eq!(store.standing(other, others).await?, Standing::Good);
+    Ok(())
+}
+
+pub async fn lapse_refuses_a_certificate_that_was_renewed(
+    fixture: &dyn EnrollmentFixture,
+) -> Promise {
+    let store = fixture.store();
+    let agent = fixture.agent().await;
+    let copied = enrolled(store, agent).await?;
+    let renewed = renewed(store, agent, copied).await?;
+    store.confirm(agent, renewed).await?;
+
+    assert_eq!(store.lapse(agent, copied, NOON).await?, Lapse::Refused);
+
+    assert!(!store.approve(agent, NOON).await?);
     Ok(())
 }
 

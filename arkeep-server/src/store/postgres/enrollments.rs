@@ -140,6 +140,21 @@ impl EnrollmentStore for PostgresStore {
         })
     }
 
+    async fn confirm(&self, agent: AgentId, serial: Serial) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE certificates SET superseded = TRUE \
+             WHERE agent_id = $1 AND NOT superseded AND serial <> $2 AND issued_at <= \
+             (SELECT issued_at FROM certificates mine \
+              WHERE serial = $2 AND agent_id = $1 AND NOT mine.superseded)",
+        )
+        .bind(agent.to_string())
+        .bind(serial.to_string())
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
     async fn lapse(
         &self,
         agent: AgentId,

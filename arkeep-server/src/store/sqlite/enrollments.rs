@@ -140,6 +140,21 @@ impl EnrollmentStore for SqliteStore {
         })
     }
 
+    async fn confirm(&self, agent: AgentId, serial: Serial) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE certificates SET superseded = 1 \
+             WHERE agent_id = $1 AND superseded = 0 AND serial <> $2 AND issued_at <= \
+             (SELECT issued_at FROM certificates mine \
+              WHERE serial = $2 AND agent_id = $1 AND mine.superseded = 0)",
+        )
+        .bind(agent.to_string())
+        .bind(serial.to_string())
+        .execute(&self.writer)
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
     async fn lapse(
         &self,
         agent: AgentId,
