@@ -5,12 +5,15 @@ use std::fmt;
 use arkeep_core::{StoreError, Timestamp};
 use async_trait::async_trait;
 
-/// Knows whether the server has been set up.
+/// Knows whether the database answers, and whether the server has been set up.
 ///
 /// The first administrator is made by [`UserDirectory::set_up`](super::UserDirectory::set_up), in the same
 /// transaction that spends the setup token.
 #[async_trait]
 pub trait InstanceStore: fmt::Debug + Send + Sync {
+    /// Answers if the database can be read and a change of it can begin.
+    async fn ping(&self) -> Result<(), StoreError>;
+
     /// When the server was set up.
     async fn set_up_at(&self) -> Result<Option<Timestamp>, StoreError>;
 

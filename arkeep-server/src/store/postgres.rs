@@ -65,19 +65,6 @@ impl PostgresStore {
         self.pool.close().await;
     }
 
-    /// Answers if the database answers.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when it does not.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1 FROM instance")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(columns::failed)?;
-        Ok(())
-    }
-
     /// Begins a transaction, and waits until it is the only one of its kind on any replica.
     async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
         let mut transaction = self.pool.begin().await.map_err(columns::failed)?;

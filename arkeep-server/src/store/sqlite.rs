@@ -39,7 +39,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection as _, Sqlite, Transaction};
 
 pub use super::open::OpenStoreError;
 
@@ -88,6 +88,11 @@ impl SqliteStore {
             .max_lifetime(None)
             .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            // When the disk is full SQLite rolls back by itself, and the connection goes on to
+            // count a transaction that is none. Such a one is closed, and the next one begins anew.
+            .before_acquire(|connection, _| {
+                Box::pin(async move { Ok(!connection.is_in_transaction()) })
+            })
             .connect_with(options.clone())
             .await
             .map_err(OpenStoreError::Database)?;
@@ -109,19 +114,6 @@ impl SqliteStore {
     pub async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;
-    }
-
-    /// Answers if the database answers.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when it does not.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1 FROM instance")
-            .fetch_one(&self.reader)
-            .await
-            .map_err(columns::failed)?;
-        Ok(())
     }
 
     /// Begins a transaction that holds the write lock from its first statement on, so that what it

@@ -19,7 +19,7 @@ pub(super) async fn live() -> &'static str {
 /// Whether requests can be served. Strangers learn which part fails, and nothing of why.
 pub(super) async fn ready(State(api): State<Api>, headers: HeaderMap) -> Response {
     let asked = Instant::now();
-    let database = tokio::time::timeout(PATIENCE, api.stores.instance.set_up_at()).await;
+    let database = tokio::time::timeout(PATIENCE, api.stores.instance.ping()).await;
     let took = asked.elapsed();
     let database = match database {
         Ok(Ok(_)) => Status::Ok,

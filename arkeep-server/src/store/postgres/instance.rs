@@ -7,6 +7,14 @@ use crate::store::InstanceStore;
 
 #[async_trait]
 impl InstanceStore for PostgresStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1 FROM instance")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
     async fn set_up_at(&self) -> Result<Option<Timestamp>, StoreError> {
         sqlx::query("SELECT set_up_at FROM instance")
             .fetch_one(&self.pool)

@@ -7,6 +7,14 @@ use crate::store::InstanceStore;
 
 #[async_trait]
 impl InstanceStore for SqliteStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1 FROM instance")
+            .fetch_one(&self.reader)
+            .await
+            .map_err(failed)?;
+        self.begin().await?.rollback().await.map_err(failed)
+    }
+
     async fn set_up_at(&self) -> Result<Option<Timestamp>, StoreError> {
         sqlx::query("SELECT set_up_at FROM instance")
             .fetch_one(&self.reader)

@@ -10,6 +10,7 @@ mod agents;
 mod auth;
 mod destinations;
 mod enrollments;
+mod full_disk;
 mod growth;
 mod instance;
 mod jobs;
