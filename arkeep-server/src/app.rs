@@ -36,6 +36,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Cidr;
 use crate::config::serve::{ConfigRefused, HttpTls, ServeConfig, host_of};
 use crate::dispatch::{Dispatcher, DispatcherParts, DispatcherStores, Scheduler, SchedulerParts};
 use crate::http::access::Rule;
@@ -58,6 +59,7 @@ use tls::{OwnCertificate, TlsError};
 pub struct App {
     router: Router,
     rules: Vec<Rule>,
+    trusted_proxies: Vec<Cidr>,
     http: TcpListener,
     grpc: TcpListener,
     agents: AgentPort,
@@ -239,6 +241,7 @@ impl App {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
         });
+        let trusted_proxies = config.trusted_proxies.clone();
         let api = Api::new(Services {
             sealer,
             keeper,
@@ -295,6 +298,7 @@ impl App {
         Ok(Self {
             router,
             rules,
+            trusted_proxies,
             http: http.0,
             grpc: grpc.0,
             agents,
@@ -344,7 +348,15 @@ impl App {
                 streams.cancel();
             }
         };
-        let http = listen::serve(self.http, self.router, self.tls, stop.clone(), HTTP_END);
+        let proxies = self.trusted_proxies;
+        let http = listen::serve(
+            self.http,
+            self.router,
+            self.tls,
+            proxies,
+            stop.clone(),
+            HTTP_END,
+        );
         let agents = async {
             let stopped = stop.clone();
             let served = self

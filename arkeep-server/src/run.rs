@@ -52,6 +52,15 @@ async fn serve(args: ServeArgs) -> Exit {
     if let Err(error) = log::start(&config.log_level, config.log_format) {
         return refused(Exit::Refused, &error);
     }
+    if config.proxy_is_unnamed() {
+        tracing::warn!(
+            "--behind-proxy without --trusted-proxy: every client counts as the proxy, and only \
+             the metrics token opens /metrics; name the proxy's network"
+        );
+    }
+    if let Err(error) = process::allow_descriptors() {
+        return refused(Exit::Failed, &error);
+    }
     let mut termination = match process::Termination::listen() {
         Ok(termination) => termination,
         Err(error) => return refused(Exit::Failed, &error),

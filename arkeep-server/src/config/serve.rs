@@ -25,7 +25,7 @@ pub struct ServeConfig {
     pub agent_addr: Option<String>,
     /// Networks whose forwarded addresses are believed.
     pub trusted_proxies: Vec<Cidr>,
-    /// Networks that may read the metrics.
+    /// Networks that may read the metrics; none while [`proxy_is_unnamed`](Self::proxy_is_unnamed).
     pub metrics_allow: Vec<Cidr>,
     /// The file with the token that opens the metrics to others.
     pub metrics_token_file: Option<PathBuf>,
@@ -153,6 +153,11 @@ impl ServeConfig {
         if tls == (HttpTls::Plain { proxied: false }) && !http_addr.ip().is_loopback() {
             return Err(ConfigRefused::PlainHttp(http_addr));
         }
+        // Whoever speaks, the address is the proxy's, and the proxy may well be next door.
+        let metrics_allow = match tls {
+            HttpTls::Plain { proxied: true } if args.trusted_proxy.is_empty() => Vec::new(),
+            _ => args.metrics_allow,
+        };
         let public_url = args.public_url.map(public_url).transpose()?;
         if let Some(address) = &args.agent_addr
             && !is_host_and_port(address)
@@ -167,11 +172,17 @@ impl ServeConfig {
             public_url,
             agent_addr: args.agent_addr,
             trusted_proxies: args.trusted_proxy,
-            metrics_allow: args.metrics_allow,
+            metrics_allow,
             metrics_token_file: args.metrics_token_file,
             log_level: args.log_level,
             log_format: args.log_format,
         })
+    }
+
+    /// Whether a proxy stands in front and nobody said which: every client has its address then.
+    #[must_use]
+    pub fn proxy_is_unnamed(&self) -> bool {
+        self.tls == (HttpTls::Plain { proxied: true }) && self.trusted_proxies.is_empty()
     }
 
     /// What join tokens tell agents to dial, now that the port is known.
@@ -326,6 +337,20 @@ mod tests {
         }
         assert!(judge(&["--http-addr", "0.0.0.0:8080", "--behind-proxy"]).is_ok());
         assert!(judge(&["--http-addr", "0.0.0.0:8080", "--tls-auto"]).is_ok());
+    }
+
+    /// S10
+    #[test]
+    fn behind_a_proxy_that_nobody_named_no_address_opens_the_metrics() -> Result<(), ConfigRefused>
+    {
+        let unnamed = judge(&["--behind-proxy", "--metrics-allow", "127.0.0.0/8"])?;
+        let named = judge(&["--behind-proxy", "--trusted-proxy", "127.0.0.1"])?;
+
+        assert_eq!(unnamed.metrics_allow, []);
+        assert!(unnamed.proxy_is_unnamed());
+        assert!(!named.metrics_allow.is_empty());
+        assert!(!named.proxy_is_unnamed());
+        Ok(())
     }
 
     #[test]

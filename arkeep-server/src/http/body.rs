@@ -1,5 +1,7 @@
 //! Bodies of requests: strict JSON, or nothing.
 
+mod strict;
+
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -10,6 +12,7 @@ use serde_json::Value;
 
 use super::problem::{Code, Problem};
 use super::shape::{self, Fault, MAX_DEPTH};
+use strict::Strict;
 
 /// A body that was understood, every member of it.
 #[derive(Debug)]
@@ -62,18 +65,18 @@ impl<S: Send + Sync> FromRequest<S> for MergePatch {
 /// Makes a `T` of a JSON text, and refuses whatever is not part of one.
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     shape::judge(text).map_err(misshapen)?;
-    // serde would take a list for a structure, member by member.
     if !text.trim_start().starts_with('{') {
         let problem = Problem::new(Code::BadRequest, "the body cannot be read");
         return Err(problem.at("", "must be an object"));
     }
-    let mut parser = serde_json::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(&mut parser).map_err(|error| misread(&error))
+    let value = serde_json::from_str(text)
+        .map_err(|error| misshapen(Fault::Syntax(error.line(), error.column())))?;
+    convert(value)
 }
 
 /// Makes a `T` of a value that was read before.
 pub(super) fn convert<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(value).map_err(|error| misread(&error))
+    serde_path_to_error::deserialize(Strict(value)).map_err(|error| misread(&error))
 }
 
 /// The same for a value that lies in a field: faults are named below that.
@@ -245,6 +248,10 @@ mod tests {
             (
                 r#"{"name":"a","inner":[{"count":-1}]}"#,
                 "ValidationFailed inner[0].count: must be u32",
+            ),
+            (
+                r#"{"name":"a","inner":[[1,null]]}"#,
+                "ValidationFailed inner[0]: must be an object",
             ),
             (
                 r#"{"name":"a","inner":[],"id":"x"}"#,

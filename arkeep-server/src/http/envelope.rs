@@ -71,11 +71,19 @@ pub(super) async fn envelope(
     response
 }
 
+// A client that hangs up takes its question along, and never half of a change: what has begun to
+// change something goes on without anybody who waits for it.
 async fn run(request: Request, next: Next) -> Result<Response, Problem> {
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let answer = if request.method().is_safe() {
+        let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+        answer.map(Result::ok).boxed()
+    } else {
+        let answer = tokio::spawn(next.run(request).in_current_span());
+        answer.map(Result::ok).boxed()
+    };
     match tokio::time::timeout(PATIENCE, answer).await {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(_)) => Err(Problem::new(
+        Ok(Some(response)) => Ok(response),
+        Ok(None) => Err(Problem::new(
             Code::Internal,
             "a fault of this server; the log knows more",
         )),
@@ -182,3 +190,80 @@ const HEADERS: [(HeaderName, &str); 6] = [
         "same-origin",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use arkeep_core::{SystemClock, SystemEntropy};
+    use axum::Router;
+    use axum::body::Body;
+    use axum::http::Method;
+    use axum::middleware;
+    use axum::routing::{get, post};
+    use tokio::sync::{Notify, oneshot};
+    use tower::Service as _;
+
+    use super::*;
+
+    /// Says that it has begun, waits, and says that it is through.
+    struct Work {
+        begun: Notify,
+        go_on: Notify,
+        through: std::sync::Mutex<Option<oneshot::Sender<()>>>,
+    }
+
+    impl Work {
+        async fn work(&self) {
+            let through = self.through.lock().unwrap().take();
+            self.begun.notify_one();
+            self.go_on.notified().await;
+            if let Some(through) = through {
+                let _ = through.send(());
+            }
+        }
+    }
+
+    /// Whether work that was begun comes through when the client hangs up.
+    async fn comes_through(method: Method) -> bool {
+        let (sender, through) = oneshot::channel();
+        let work = Arc::new(Work {
+            begun: Notify::new(),
+            go_on: Notify::new(),
+            through: std::sync::Mutex::new(Some(sender)),
+        });
+        let handler = {
+            let work = Arc::clone(&work);
+            move || async move { work.work().await }
+        };
+        let edge = Arc::new(Edge {
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            metrics: Arc::new(Metrics::new()),
+            trusted_proxies: Vec::new(),
+            https: false,
+        });
+        let mut router = Router::new()
+            .route("/", post(handler.clone()))
+            .route("/", get(handler))
+            .layer(middleware::from_fn_with_state(edge, envelope));
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = method;
+        let peer = Peer(SocketAddr::from(([127, 0, 0, 1], 1)));
+        request.extensions_mut().insert(peer);
+
+        let client = tokio::spawn(async move { router.call(request).await });
+        work.begun.notified().await;
+        client.abort();
+        let _ = client.await;
+        work.go_on.notify_one();
+        through.await.is_ok()
+    }
+
+    /// A3, T5
+    #[tokio::test]
+    async fn a_change_comes_through_when_its_client_hangs_up() {
+        assert!(comes_through(Method::POST).await);
+        assert!(!comes_through(Method::GET).await);
+    }
+}

@@ -1,8 +1,13 @@
 //! Connections: how many, how long, and how they end.
 //!
 //! A slow or silent client holds one connection and no thread. It must finish its TLS handshake in
-//! time, then the head of each request in time; what comes after is bounded by the request's own
-//! limits. When the server stops, open requests end and idle connections are closed.
+//! time, say in time which HTTP it speaks, then send the head of each request in time; what comes
+//! after is bounded by the request's own limits. One address holds a quarter of the connections at
+//! most, unless it is that of a trusted proxy. When the server stops, open requests end and idle
+//! connections are closed.
+
+mod prompt;
+mod seats;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,18 +24,21 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::address::Peer;
+use crate::config::Cidr;
+use prompt::Prompt;
+use seats::{Seat, Seats};
 
 /// Answers HTTP until `stop`, then lets open requests end for at most `grace`.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     tls: Option<Arc<rustls::ServerConfig>>,
+    trusted_proxies: Vec<Cidr>,
     stop: CancellationToken,
     grace: Duration,
 ) {
@@ -40,14 +48,15 @@ pub(crate) async fn serve(
         protocol: protocol(),
     };
     let graceful = GracefulShutdown::new();
-    let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let seats = Seats::new(MAX_CONNECTIONS, MAX_OF_ONE_ADDRESS, trusted_proxies);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = accept(&listener, &seats) => accepted,
         };
         match accepted {
-            Ok((stream, peer, seat)) => {
+            Ok(None) => {}
+            Ok(Some((stream, peer, seat))) => {
                 let server = server.clone();
                 let watcher = graceful.watcher();
                 tokio::spawn(async move {
@@ -71,16 +80,18 @@ pub(crate) async fn serve(
     }
 }
 
-type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
+type Accepted = (TcpStream, SocketAddr, Seat);
 
 // The seat comes first: whoever finds none waits in the kernel's queue, where waiting is cheap.
-async fn accept(listener: &TcpListener, seats: &Arc<Semaphore>) -> std::io::Result<Accepted> {
-    let seat = Arc::clone(seats)
-        .acquire_owned()
-        .await
-        .map_err(std::io::Error::other)?;
+// An address that holds too many is hung up on.
+async fn accept(listener: &TcpListener, seats: &Seats) -> std::io::Result<Option<Accepted>> {
+    let free = seats.free().await?;
     let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, seat))
+    let seat = free.take(peer.ip());
+    if seat.is_none() {
+        tracing::debug!(%peer, "the address holds too many connections");
+    }
+    Ok(seat.map(|seat| (stream, peer, seat)))
 }
 
 #[derive(Clone)]
@@ -120,9 +131,8 @@ impl Server {
                 response
             }
         });
-        let connection = self
-            .protocol
-            .serve_connection(TokioIo::new(stream), service);
+        let stream = TokioIo::new(Prompt::new(stream, HEAD));
+        let connection = self.protocol.serve_connection(stream, service);
         if let Err(error) = watcher.watch(connection.into_owned()).await {
             tracing::debug!(%peer, error = %error, "the connection broke");
         }
@@ -149,6 +159,9 @@ fn protocol() -> auto::Builder<TokioExecutor> {
 /// Connections at once. More wait in the kernel.
 const MAX_CONNECTIONS: usize = 1_024;
 
+/// Connections at once of one address, or of one /64 of IPv6.
+const MAX_OF_ONE_ADDRESS: usize = MAX_CONNECTIONS / 4;
+
 /// Requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 64;
 
@@ -158,7 +171,7 @@ const MAX_HEAD: usize = 32 << 10;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How long the head of a request may take, and how long a connection may be idle before it.
+/// How long it may take to say which HTTP is spoken, how long the head of a request may take, and how long a connection may be idle before it.
 const HEAD: Duration = Duration::from_secs(15);
 
 /// How long to wait when the system has no descriptor left.

@@ -71,6 +71,7 @@ pub(super) async fn show(
             .and_then(|id| id.to_str().ok()?.parse().ok());
         let follower = Follower {
             api,
+            headers,
             job,
             after: resumed.unwrap_or(after),
         };
@@ -99,12 +100,17 @@ fn wants_events(headers: &HeaderMap) -> bool {
 
 struct Follower {
     api: Api,
+    /// Who asked.
+    headers: HeaderMap,
     job: JobId,
     after: u64,
 }
 
 impl Follower {
     /// Every line after `after`, and then `end`: when the job has ended, or the server stops.
+    ///
+    /// Without `end` it ends when whoever asked may read no more: the token has expired, or was
+    /// revoked. With a new one the client goes on from the last id that it saw.
     fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
         let batches = stream::unfold(Some(self), |follower| async {
             let mut follower = follower?;
@@ -112,6 +118,7 @@ impl Follower {
                 Ok(Some(lines)) => Some((lines, Some(follower))),
                 // The client comes back with the last id that it saw.
                 Ok(None) => Some((vec![Event::default().event("end").data("{}")], None)),
+                Err(problem) if problem.code() == Code::Unauthorized => None,
                 Err(problem) => {
                     tracing::warn!(code = ?problem.code(), "a log cannot be followed any more");
                     None
@@ -123,6 +130,8 @@ impl Follower {
 
     async fn next(&mut self) -> Result<Option<Vec<Event>>, Problem> {
         loop {
+            // A stream outlives neither the token that opened it nor its revocation.
+            self.api.identify(&self.headers).await?;
             // Asked before the lines are read: what an ended job had to say is there by then.
             let ended = match self.api.stores.jobs.find(self.job).await? {
                 Some(job) => job.state.is_terminal(),

@@ -3,6 +3,7 @@
 mod access;
 mod auth;
 mod client;
+mod connections;
 mod data_dir;
 mod factors;
 mod health;
@@ -145,3 +146,16 @@ fn picture(of: &Path) -> Fallible<Vec<(String, Vec<u8>, std::time::SystemTime)>>
 
 const ADA: &str = "ada@example.org";
 const PASSWORD: &str = "correct horse battery";
+
+/// Waits until it is so, for as long as a machine under load may need.
+async fn eventually(so: impl AsyncFn() -> Fallible<bool>) -> Fallible {
+    let all = async {
+        while !so().await? {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), all)
+        .await
+        .map_err(|_| "it never came to be")?
+}

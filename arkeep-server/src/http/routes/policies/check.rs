@@ -7,6 +7,7 @@ use arkeep_core::ExposeSecret;
 use arkeep_core::policy::{Hook, Schedule, Source};
 use arkeep_hooks::{HookRefusal, HookSpec, RawHook};
 use croner::Cron;
+use jiff::Zoned;
 
 use super::shape::Sent;
 use crate::http::checks::{Checks, is_plain};
@@ -162,11 +163,21 @@ fn timing(checks: &mut Checks, sent: &Sent) {
 }
 
 fn schedule(checks: &mut Checks, schedule: &Schedule, field: &str) {
-    let fine = schedule.cron.len() <= 255 && Cron::from_str(&schedule.cron).is_ok();
+    let has_its_fields =
+        schedule.cron.starts_with('@') || schedule.cron.split_ascii_whitespace().count() == 5;
+    let cron = Cron::from_str(&schedule.cron)
+        .ok()
+        .filter(|_| has_its_fields && schedule.cron.len() <= 255);
     checks.that(
-        fine,
+        cron.is_some(),
         format!("{field}.cron"),
         "must be five fields of cron, or such as @daily",
+    );
+    let comes = |cron: Cron| cron.find_next_occurrence(&Zoned::default(), false).is_ok();
+    checks.that(
+        cron.is_none_or(comes),
+        format!("{field}.cron"),
+        "names a moment that never comes",
     );
     checks.timezone(&schedule.timezone, format!("{field}.timezone"));
     checks.that(
@@ -332,6 +343,11 @@ mod tests {
                 "destinations[0].path",
             ),
             (json!({"schedule": {"cron": "61 * * * *"}}), "schedule.cron"),
+            (
+                json!({"schedule": {"cron": "* * * * * *"}}),
+                "schedule.cron",
+            ),
+            (json!({"schedule": {"cron": "0 0 30 2 *"}}), "schedule.cron"),
             (
                 json!({"schedule": {"cron": "@daily", "timezone": "Mars"}}),
                 "schedule.timezone",
