@@ -12,6 +12,9 @@
 //! | yes | yes | every other start |
 //! | no | yes | the ring is lost: refused |
 //! | yes | no | the first start was interrupted if nothing was ever sealed; else the database is lost: refused |
+//!
+//! A database without tables beside a ring that was used counts as lost, and a log without its
+//! database as the rest of one.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -25,7 +28,7 @@ use arkeep_vault::{KeyEncryptionKey, OpenError, RingError, RingFile, Sealer as _
 use crate::config::key::{KeySource, KeySourceError};
 use crate::config::serve::{ConfigRefused, DataConfig};
 use crate::store::sealed::{SealedColumn, SealedValue};
-use crate::store::sqlite::{OpenStoreError, SqliteStore};
+use crate::store::sqlite::{OpenStoreError, Sample, SqliteStore};
 
 /// Where things lie.
 #[derive(Debug, Clone)]
@@ -139,6 +142,13 @@ impl DataDir {
         self.root.join("vault.ring")
     }
 
+    /// Where SQLite keeps what is not in the database yet.
+    fn log(&self) -> PathBuf {
+        let mut name = self.database.clone().into_os_string();
+        name.push("-wal");
+        name.into()
+    }
+
     pub(crate) fn setup_token(&self) -> PathBuf {
         self.root.join("setup-token")
     }
@@ -146,7 +156,8 @@ impl DataDir {
     /// Opens what is there, or makes everything at the first start.
     pub(crate) async fn open_or_make(&self, now: Timestamp) -> Result<Opened, DataDirError> {
         let (ring_there, database_there) = (exists(&self.ring())?, exists(&self.database)?);
-        if ring_there || database_there {
+        // A log without its database is what is left of one.
+        if ring_there || database_there || exists(&self.log())? {
             return self.open(database_there, ring_there).await;
         }
         let named = self.key_was_named.then(|| self.key.read()).transpose()?;
@@ -187,20 +198,20 @@ impl DataDir {
 
     async fn open(&self, database_there: bool, ring_there: bool) -> Result<Opened, DataDirError> {
         let ring = self.unlock_if(ring_there)?;
-        if database_there && self.is_foreign(&ring).await? {
-            let (ring, database) = (self.ring(), self.database.clone());
-            return Err(DataDirError::Foreign { ring, database });
+        if database_there {
+            self.judge_database(&ring).await?;
         }
         self.open_database(ring, database_there).await
     }
 
-    /// Whether the ring opens none of the secrets that the database holds. Reads, and writes
-    /// nothing.
-    async fn is_foreign(&self, ring: &Arc<RingFile>) -> Result<bool, DataDirError> {
+    /// Refuses a database none of whose secrets the ring opens, and one without tables beside a
+    /// ring that was used. Reads, and writes nothing.
+    async fn judge_database(&self, ring: &Arc<RingFile>) -> Result<(), DataDirError> {
         let vault = Vault::shared(Arc::clone(ring) as Arc<_>);
+        let opens_any = |seen: &Sample| seen.values.iter().any(|value| fits(&vault, value));
         let seen = SqliteStore::sample(&self.database).await;
-        if seen.iter().any(|value| fits(&vault, value)) {
-            return Ok(false);
+        if opens_any(&seen) {
+            return Ok(());
         }
         // What was sealed since may lie in the log alone. This is the first minute of a server, or
         // the refusal is near: nobody waits for a copy at an ordinary start.
@@ -211,7 +222,17 @@ impl DataDir {
                 source,
             })?
             .unwrap_or(seen);
-        Ok(!seen.is_empty() && !seen.iter().any(|value| fits(&vault, value)))
+        let database = self.database.clone();
+        if opens_any(&seen) {
+            Ok(())
+        } else if !seen.values.is_empty() {
+            let ring = self.ring();
+            Err(DataDirError::Foreign { ring, database })
+        } else if !seen.has_tables && was_used(ring) {
+            Err(DataDirError::DatabaseLost { database })
+        } else {
+            Ok(())
+        }
     }
 
     fn unlock_if(&self, ring_there: bool) -> Result<Arc<RingFile>, DataDirError> {
@@ -229,7 +250,7 @@ impl DataDir {
     ) -> Result<Opened, DataDirError> {
         let store = if database_there {
             SqliteStore::open(&self.database).await?
-        } else if ring.keys().iter().all(|key| key.messages_sealed == 0) {
+        } else if !was_used(&ring) && !exists(&self.log())? {
             SqliteStore::create(&self.database).await?
         } else {
             return Err(DataDirError::DatabaseLost {
@@ -278,6 +299,10 @@ impl DataDir {
         // It may have been there, made by somebody with another umask.
         fs::set_permissions(&self.root, Permissions::from_mode(0o700)).map_err(failed)
     }
+}
+
+fn was_used(ring: &RingFile) -> bool {
+    ring.keys().iter().any(|key| key.messages_sealed > 0)
 }
 
 // A key that is disabled, or that cannot be had now, is one of this ring all the same.

@@ -15,13 +15,22 @@ use super::SqliteStore;
 use super::sealed::value;
 use crate::store::sealed::{COLUMNS, SealedColumn, SealedValue};
 
+/// What a database holds, as far as it takes to tell whose it is.
+#[derive(Debug, Default)]
+pub struct Sample {
+    /// A few sealed secrets of each column.
+    pub values: Vec<(SealedColumn, SealedValue)>,
+    /// Whether there are tables. A file without any is no database of a server that has started.
+    pub has_tables: bool,
+}
+
 impl SqliteStore {
     /// A few sealed secrets of each column, from the database file alone. Nothing is written, and
     /// nothing is locked.
     ///
     /// What cannot be read is left out: the answer may be empty, and while another program writes
     /// it may be old.
-    pub async fn sample(path: &Path) -> Vec<(SealedColumn, SealedValue)> {
+    pub async fn sample(path: &Path) -> Sample {
         let options = SqliteConnectOptions::new().filename(path);
         // No lock, no log, no shared memory: SQLite takes the file for one that cannot change.
         read(&options.read_only(true).immutable(true))
@@ -35,9 +44,7 @@ impl SqliteStore {
     /// # Errors
     ///
     /// When there is no room for the copy.
-    pub async fn sample_with_log(
-        path: &Path,
-    ) -> io::Result<Option<Vec<(SealedColumn, SealedValue)>>> {
+    pub async fn sample_with_log(path: &Path) -> io::Result<Option<Sample>> {
         let log = beside(path, "-wal");
         if !fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
             return Ok(None);
@@ -51,11 +58,9 @@ impl SqliteStore {
     }
 }
 
-async fn read(
-    options: &SqliteConnectOptions,
-) -> Result<Vec<(SealedColumn, SealedValue)>, sqlx::Error> {
+async fn read(options: &SqliteConnectOptions) -> Result<Sample, sqlx::Error> {
     let mut connection = SqliteConnection::connect_with(options).await?;
-    let mut sample = Vec::new();
+    let mut sample = Sample::default();
     for column in COLUMNS {
         let rows = QueryBuilder::new("SELECT id, ")
             .push(column.column())
@@ -69,8 +74,9 @@ async fn read(
             .fetch_all(&mut connection)
             .await;
         // An older schema may not have the table yet.
+        sample.has_tables |= rows.is_ok();
         let values = rows.iter().flatten().filter_map(|row| value(row).ok());
-        sample.extend(values.map(|value| (*column, value)));
+        sample.values.extend(values.map(|value| (*column, value)));
     }
     connection.close().await?;
     Ok(sample)

@@ -154,20 +154,35 @@ async fn a_start_after_a_kill_is_an_ordinary_one() -> Fallible {
     Ok(())
 }
 
+/// V6
 #[tokio::test]
 async fn a_lost_database_is_not_replaced_by_an_empty_one() -> Fallible {
-    let dir = used().await?;
-    let data = dir.path().join("data");
-    for name in ["arkeep.db", "arkeep.db-wal", "arkeep.db-shm"] {
-        fs::remove_file(data.join(name))?;
+    let (database, log, memory) = ("arkeep.db", "arkeep.db-wal", "arkeep.db-shm");
+    for (removed, emptied, code) in [
+        (&[database, log, memory][..], None, 3),
+        // What was left by a disk that was full, or by a copy that took one file of three.
+        (&[log, memory], Some(database), 3),
+        (&[log, memory], None, 3),
+        (&[database, memory], None, 3),
+        (&[database, memory, "vault.ring"], None, 4),
+    ] {
+        let dir = used().await?;
+        let data = dir.path().join("data");
+        for name in removed {
+            fs::remove_file(data.join(name))?;
+        }
+        if let Some(name) = emptied {
+            fs::write(data.join(name), b"")?;
+        }
+        let before = picture(&data)?;
+
+        let program = refused(&data, &[]).await?;
+
+        let errors = program.errors;
+        assert_eq!(program.code, Some(code), "{removed:?}: {errors}");
+        assert!(errors.contains("arkeep.db"), "{removed:?}: {errors}");
+        assert_eq!(picture(&data)?, before, "{removed:?}");
     }
-    let before = picture(&data)?;
-
-    let program = refused(&data, &[]).await?;
-
-    assert_eq!(program.code, Some(3), "{}", program.errors);
-    assert!(program.errors.contains("arkeep.db"), "{}", program.errors);
-    assert_eq!(picture(&data)?, before);
     Ok(())
 }
 

@@ -80,7 +80,10 @@ fn tool(name: &str) -> std::process::Command {
     std::process::Command::new(name)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the script that counts says where")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the script that counts says where"
+)]
 fn skip(test: &str, why: &str) -> Tested {
     if let Some(list) = std::env::var_os("ARKEEP_SKIPPED") {
         let mut list = OpenOptions::new().append(true).open(list)?;
