@@ -55,8 +55,14 @@ async fn a_link_is_partial_and_one_to_nowhere_is_missing() -> Outcome {
     let dangling = fleet.path("dangling");
     std::os::unix::fs::symlink(fleet.path("nowhere"), &dangling)?;
 
-    let to_link = fleet.policy(&[&link], json!({})).await?;
-    let to_nowhere = fleet.policy(&[&dangling], json!({})).await?;
+    let destination = fleet.destination(&fleet.path("repositories")).await?;
+    let named = |name: &str| json!({"name": name});
+    let to_link = fleet
+        .policy_to(&destination, &[&link], named("a link"))
+        .await?;
+    let to_nowhere = fleet
+        .policy_to(&destination, &[&dangling], named("nowhere"))
+        .await?;
     let linked = fleet.run(&to_link).await?;
     let nowhere = fleet.run(&to_nowhere).await?;
 
