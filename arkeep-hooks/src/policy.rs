@@ -319,6 +319,19 @@ mod tests {
 
     /// H6
     #[test]
+    fn an_allow_list_is_searched_to_its_end() {
+        let entries = [["/bin/a", "x"], ["/bin/b", "y"]];
+        let entries = entries.map(|entry| entry.map(str::to_owned).to_vec());
+        let list = AllowList::new(entries.to_vec()).unwrap();
+
+        assert!(review(&list, &["/bin/a", "x"]).is_ok());
+        assert!(review(&list, &["/bin/b", "y"]).is_ok());
+        assert!(review(&list, &["/bin/a", "y"]).is_err());
+        assert!(review(&list, &["/bin/b", "x"]).is_err());
+    }
+
+    /// H6
+    #[test]
     fn an_approval_is_for_one_phase_of_one_policy() -> Result<(), HookRefusal> {
         let approved = review(&Any, &["/bin/true"])?;
 

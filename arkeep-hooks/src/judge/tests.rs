@@ -84,6 +84,87 @@ fn underlines_what_is_refused() {
     }
 }
 
+/// H2: each name, bare, in quotes and with a backslash, whatever the parser makes of it.
+#[test]
+fn refuses_every_name_that_is_the_shells_own() {
+    let reserved = "! [[ ]] { } case coproc do done elif else esac fi for function if in select \
+                    then time until while";
+    let builtin = ". alias builtin command eval exec export set source trap bind break compgen \
+                   complete compopt continue declare dirs enable fc getopts hash history let \
+                   local logout mapfile popd pushd read readarray readonly return shift shopt \
+                   suspend typeset unalias unset wait";
+    for (names, rule) in [(reserved, Rule::Reserved), (builtin, Rule::Builtin)] {
+        for name in names.split_whitespace() {
+            assert!(judge(name).is_err(), "{name}");
+            for line in [format!("'{name}' x"), format!("''{name} x")] {
+                assert!(judge(&line).is_err(), "{line}");
+            }
+            let quoted = judge(&format!("true | '{name}' x")).unwrap_err();
+            assert_eq!(quoted.rule(), rule, "{name}");
+        }
+    }
+}
+
+/// H2
+#[test]
+fn refuses_a_command_word_that_is_an_assignment_without_its_quotes() {
+    for line in [
+        "'a=b'",
+        "'_=b' x",
+        "'a1_Z=b' x",
+        "'a+=b'",
+        "'a[1]=b'",
+        "\"PATH=/x\" id",
+    ] {
+        assert_eq!(judge(line).unwrap_err().rule(), Rule::Assignment, "{line}");
+    }
+    for line in [
+        "'1a=b' x",
+        "'a-b=c' x",
+        "'=b' x",
+        "'é=b' x",
+        "printf",
+        "printf a b",
+    ] {
+        assert!(judge(line).is_ok(), "{line}");
+    }
+}
+
+/// H1: what would be forbidden without the quotes between its halves.
+#[test]
+fn refuses_what_its_canonical_text_would_not_say_in_one_way() {
+    for line in [
+        "echo '$'\\(id\\)",
+        "echo '$'\"(id)\"",
+        "echo \"$HOME$PATH\"$1",
+    ] {
+        assert_eq!(judge(line).unwrap_err().rule(), Rule::Unsure, "{line}");
+    }
+}
+
+/// H1
+#[test]
+fn marks_exactly_what_is_wrong() {
+    let long = "a".repeat(1025);
+    for (line, rule, span) in [
+        ("", Rule::Empty, 0..0),
+        ("  ", Rule::Empty, 0..2),
+        (long.as_str(), Rule::Length, 1024..1025),
+        ("echo `id`", Rule::Substitution, 5..6),
+        ("echo '$(id)'", Rule::Substitution, 6..8),
+        ("echo $((1))", Rule::Arithmetic, 5..8),
+        ("a\u{a0}b", Rule::Character, 1..3),
+    ] {
+        let refusal = judge(line).unwrap_err();
+
+        assert_eq!(
+            (refusal.rule(), refusal.span()),
+            (rule, Some(span)),
+            "{line}"
+        );
+    }
+}
+
 /// H3
 #[test]
 fn says_how_to_write_a_refused_literal_as_an_exec_hook() {

@@ -87,6 +87,21 @@ fn refuses_a_list_that_another_key_signed() {
     assert_eq!(Desk::new().review(&raw), Err(Rule::Signature));
 }
 
+/// H6
+#[test]
+fn trusts_each_of_several_keys() {
+    let (one, two) = (Desk::new(), SigningKey::generate().unwrap());
+    let keys = vec![two.public(), one.key.public()];
+    let raw = one.sign(HOOKS, &STATEMENT);
+    let either = Desk {
+        owner: Signed::new(keys, Arc::new(MemorySequences::default())),
+        key: two,
+    };
+
+    assert_eq!(either.review(&raw), Ok(()));
+    assert_eq!(either.review(&either.sign(HOOKS, &STATEMENT)), Ok(()));
+}
+
 type Change = fn(&mut RawHookSet);
 
 /// H6
@@ -212,6 +227,19 @@ fn trusts_no_key_under_which_anybody_can_sign() {
             matches!(text.parse::<TrustedKey>(), Err(KeyError::Weak)),
             "{text}"
         );
+    }
+}
+
+/// H6
+#[test]
+fn trusts_keys_that_are_only_near_the_weak_ones() {
+    use base64::Engine as _;
+    for (first, middle, last) in [(0xed, 0x11, 0x7f), (0xec, 0x11, 0x7f), (0xee, 0xff, 0x11)] {
+        let mut bytes = [middle; 32];
+        (bytes[0], bytes[31]) = (first, last);
+        let encoded = base64::engine::general_purpose::STANDARD.encode(bytes);
+
+        assert!(format!("ed25519:{encoded}").parse::<TrustedKey>().is_ok());
     }
 }
 
