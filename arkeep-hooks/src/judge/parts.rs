@@ -231,3 +231,66 @@ fn parameter(part: &WordPart, quoted: bool) -> Option<Flat<'_>> {
 }
 
 const NO_OPERATOR: &str = "use the variable as it is, without an operator: \"${HOME}\"";
+
+#[cfg(test)]
+mod tests {
+    use shuck_parser::parser::Parser;
+
+    use super::*;
+
+    fn agrees(line: &str, word: &Word) -> bool {
+        agree(line, &Parser::parse_word_string(line).parts, word)
+    }
+
+    fn word(pieces: &[Piece]) -> Word {
+        Word {
+            pieces: pieces.to_vec(),
+        }
+    }
+
+    fn text(text: &str) -> Piece {
+        Piece::Text(text.to_owned())
+    }
+
+    fn home(quoted: bool) -> Piece {
+        Piece::Parameter {
+            name: "HOME".to_owned(),
+            quoted,
+        }
+    }
+
+    /// H2
+    #[test]
+    fn two_readers_agree_on_the_same_word_only() {
+        for (line, pieces) in [
+            ("abc", vec![text("abc")]),
+            ("'a b'c", vec![text("a bc")]),
+            ("a\\ b", vec![text("a b")]),
+            ("$HOME", vec![home(false)]),
+            ("x\"$HOME\"y", vec![text("x"), home(true), text("y")]),
+        ] {
+            assert!(agrees(line, &word(&pieces)), "{line}");
+            for other in [
+                vec![text("abd")],
+                vec![text("")],
+                vec![text("a b")],
+                vec![text("$HOME")],
+                vec![home(!line.contains('"'))],
+                vec![text("x"), home(false), text("y")],
+                [pieces.clone(), vec![home(true)]].concat(),
+            ] {
+                if other != pieces {
+                    assert!(!agrees(line, &word(&other)), "{line} {other:?}");
+                }
+            }
+        }
+    }
+
+    /// H2
+    #[test]
+    fn nobody_agrees_with_an_expansion() {
+        for line in ["${HOME:-x}", "$(id)", "${#HOME}", "${a[1]}"] {
+            assert!(!agrees(line, &word(&[home(false)])), "{line}");
+        }
+    }
+}

@@ -154,6 +154,8 @@ fn marks_exactly_what_is_wrong() {
         ("echo '$(id)'", Rule::Substitution, 6..8),
         ("echo $((1))", Rule::Arithmetic, 5..8),
         ("a\u{a0}b", Rule::Character, 1..3),
+        ("echo a\\", Rule::Backslash, 6..7),
+        ("echo $10", Rule::Expansion, 5..8),
     ] {
         let refusal = judge(line).unwrap_err();
 

@@ -236,7 +236,7 @@ fn trusts_keys_that_are_only_near_the_weak_ones() {
     use base64::Engine as _;
     for (first, middle, last) in [(0xed, 0x11, 0x7f), (0xec, 0x11, 0x7f), (0xee, 0xff, 0x11)] {
         let mut bytes = [middle; 32];
-        (bytes[0], bytes[31]) = (first, last);
+        (bytes[0], bytes[7], bytes[31]) = (first, 0xff, last);
         let encoded = base64::engine::general_purpose::STANDARD.encode(bytes);
 
         assert!(format!("ed25519:{encoded}").parse::<TrustedKey>().is_ok());
@@ -315,10 +315,22 @@ mod file_sequences {
 
     /// H6
     #[test]
+    fn do_not_start_over_when_the_file_cannot_be_read() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+
+        let said = FileSequences::new(dir.path()).admit("p1", 9, &[1; 32]);
+
+        assert!(matches!(said, Err(SequenceError::File(_))), "{said:?}");
+        Ok(())
+    }
+
+    /// H6
+    #[test]
     fn do_not_start_over_when_the_file_is_damaged() -> Result<(), Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("sequences");
-        for damage in ["x", "7031 5", "7031 5 00", "7031 5 zz 1", "\n"] {
+        let signed = format!("7031 5 {}", "+f".repeat(32));
+        for damage in ["x", "7031 5", "7031 5 00", "7031 5 zz 1", "\n", &signed] {
             std::fs::write(&path, damage)?;
 
             let said = FileSequences::new(&path).admit("p1", 9, &[1; 32]);
