@@ -44,7 +44,7 @@ use crate::http::metrics::Metrics;
 use crate::http::pulse::Pulse;
 use crate::http::services::{Api, Facts, Services, Stores};
 use crate::http::{self, listen};
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, KeeperParts};
 use crate::store::SealedFactors;
 use crate::store::sqlite::SqliteStore;
 use background::Background;
@@ -171,11 +171,12 @@ impl App {
         let store = opened.store;
 
         let metrics = Arc::new(Metrics::new());
-        let keeper = Arc::new(Keeper::new(
-            opened.ring,
-            Arc::new(store.clone()),
-            Arc::clone(&clock),
-        ));
+        let keeper = Arc::new(Keeper::new(KeeperParts {
+            ring: opened.ring,
+            values: Arc::new(store.clone()),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+        }));
         let sealer: Arc<dyn Sealer> = Arc::new(CountedSealer {
             sealer: Arc::clone(&keeper) as Arc<_>,
             metrics: Arc::clone(&metrics),

@@ -16,6 +16,7 @@ use arkeep_vault::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::http::metrics::Metrics;
 use crate::reseal::{self, Progress, ResealError};
 use crate::store::SealedValues;
 
@@ -26,8 +27,22 @@ pub struct Keeper {
     vault: Vault,
     values: Arc<dyn SealedValues>,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
     state: Mutex<State>,
     due: Notify,
+}
+
+/// What a keeper stands on.
+#[derive(Debug)]
+pub struct KeeperParts {
+    /// The keys.
+    pub ring: Arc<RingFile>,
+    /// What they sealed.
+    pub values: Arc<dyn SealedValues>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
@@ -69,12 +84,13 @@ pub struct Status {
 impl Keeper {
     /// Keeps this ring, and moves these secrets.
     #[must_use]
-    pub fn new(ring: Arc<RingFile>, values: Arc<dyn SealedValues>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(parts: KeeperParts) -> Self {
         Self {
-            vault: Vault::shared(Arc::clone(&ring) as Arc<_>),
-            ring,
-            values,
-            clock,
+            vault: Vault::shared(Arc::clone(&parts.ring) as Arc<_>),
+            ring: parts.ring,
+            values: parts.values,
+            clock: parts.clock,
+            metrics: parts.metrics,
             state: Mutex::default(),
             due: Notify::new(),
         }
@@ -146,6 +162,14 @@ impl Keeper {
         let (key, asked) = (self.ring.primary(), !self.is_done());
         let mut at = Progress::default();
         let walked = reseal::reseal(self.values.as_ref(), &self.ring, |progress| {
+            for (result, more) in [
+                ("ok", progress.resealed > at.resealed),
+                ("failed", progress.unopened > at.unopened),
+            ] {
+                if more {
+                    self.metrics.vault_operation("reseal", result);
+                }
+            }
             at = *progress;
             // A walk that has nothing to do is nothing to show.
             if asked || progress.resealed > 0 {

@@ -192,14 +192,16 @@ pub async fn verify(
     let mut walk = Walk::over(values);
     while let Some((column, value)) = walk.next().await? {
         outcome.progress.done += 1;
-        let binding = column.binding(&value.id);
-        if let Err(error) = vault.open_bytes(&value.sealed, &binding) {
-            outcome.progress.unopened += 1;
-            outcome.unopened.push(Unopened {
-                column,
-                id: value.id,
-                reason: reason(&error),
+        let opened = Sealed::parse(&value.sealed)
+            .map_err(|error| error.to_string())
+            .and_then(|sealed| {
+                let opened = vault.open(&sealed, &column.binding(&value.id));
+                opened.map_err(|error| reason(&error))
             });
+        if let Err(reason) = opened {
+            let id = value.id;
+            outcome.progress.unopened += 1;
+            outcome.unopened.push(Unopened { column, id, reason });
         }
     }
     outcome.progress.total = outcome.progress.done;

@@ -1,7 +1,10 @@
 //! A server that rotates by itself, when it is told to over HTTP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arkeep_server::http::metrics::Metrics;
+use arkeep_server::keeper::{Keeper, KeeperParts};
 use arkeep_vault::{Binding, KeyEncryptionKey, RingFile, Sealer as _, SecretString, Vault};
 use serde_json::{Value, json};
 
@@ -49,6 +52,12 @@ async fn every_value_moves_to_a_new_key_in_the_background() -> Fallible {
     );
     assert_eq!(shown["resealing"]["resealed"], VALUES);
     assert_eq!(shown["unlocked_by"], json!(["key"]));
+    let metrics = admin.get("/metrics").await?.text;
+    let counted = r#"arkeep_vault_operations_total{operation="reseal",result="ok"}"#;
+    assert!(
+        metrics.contains(&format!("{counted} {VALUES}")),
+        "{metrics}"
+    );
     Ok(())
 }
 
@@ -61,7 +70,7 @@ async fn what_is_left_under_an_older_key_moves_when_the_server_starts() -> Falli
     let dir = server.stop().await?;
     // The rotation of a process that was killed right after it.
     let guard = KeyEncryptionKey::from_file(data.join("vault.key"))?;
-    let ring = RingFile::open(data.join("vault.ring"), std::sync::Arc::new(guard))?;
+    let ring = RingFile::open(data.join("vault.ring"), Arc::new(guard))?;
     let new = ring.rotate(1)?.to_string();
 
     let server = Server::start_in(dir, &[]).await?;
@@ -84,7 +93,7 @@ async fn the_rotation_of_another_process_is_noticed() -> Fallible {
     let data = server.data_dir();
     moved(&mut admin).await?;
     let guard = KeyEncryptionKey::from_file(data.join("vault.key"))?;
-    let ring = RingFile::open(data.join("vault.ring"), std::sync::Arc::new(guard))?;
+    let ring = RingFile::open(data.join("vault.ring"), Arc::new(guard))?;
 
     let new = ring.rotate(1)?.to_string();
 
@@ -103,15 +112,16 @@ async fn a_key_that_another_process_made_opens() -> Fallible {
     let data = dir.path().join("data");
     let open = || {
         let guard = KeyEncryptionKey::from_file(data.join("vault.key"))?;
-        let ring = RingFile::open(data.join("vault.ring"), std::sync::Arc::new(guard))?;
-        Ok::<_, Box<dyn std::error::Error>>(std::sync::Arc::new(ring))
+        let ring = RingFile::open(data.join("vault.ring"), Arc::new(guard))?;
+        Ok::<_, Box<dyn std::error::Error>>(Arc::new(ring))
     };
     let store = arkeep_server::store::sqlite::SqliteStore::open(&data.join("arkeep.db")).await?;
-    let keeper = arkeep_server::keeper::Keeper::new(
-        open()?,
-        std::sync::Arc::new(store),
-        std::sync::Arc::new(arkeep_core::SystemClock),
-    );
+    let keeper = Keeper::new(KeeperParts {
+        ring: open()?,
+        values: Arc::new(store),
+        clock: Arc::new(arkeep_core::SystemClock),
+        metrics: Arc::new(Metrics::new()),
+    });
     let (other, place) = (open()?, Binding::new("table", "column", "row"));
 
     let new = other.rotate(1)?;
@@ -137,5 +147,76 @@ async fn nobody_else_rotates() -> Fallible {
     assert_eq!(refused.status, 401);
     let status = done(&server.data_dir(), &["status"]).await?;
     assert!(!status.contains("decrypt"), "{status}");
+    Ok(())
+}
+
+/// V7: a server whose ring cannot be read any more opens what it has and seals nothing: whatever it
+/// sealed might be lost with it.
+#[tokio::test]
+async fn nothing_is_sealed_while_the_ring_cannot_be_read() -> Fallible {
+    let (server, mut admin) = Server::with_admin().await?;
+    fill(&mut admin).await?;
+    let data = server.data_dir();
+    let (ring, aside) = (data.join("vault.ring"), data.join("aside"));
+    let body = |name: &str| {
+        json!({
+            "name": name,
+            "kind": "rest",
+            "location": {"url": "http://h/"},
+            "credentials": {"username": "u", "password": "hunter2"},
+        })
+    };
+
+    std::fs::rename(&ring, &aside)?;
+    let without = admin.post("/api/v1/destinations", &body("lost")).await?;
+    std::fs::rename(&aside, &ring)?;
+    let again = admin.post("/api/v1/destinations", &body("found")).await?;
+
+    assert_eq!(
+        (without.status, without.code().as_str()),
+        (503, "unavailable")
+    );
+    assert_eq!(again.status, 201, "{}", again.text);
+    let verified = done(&data, &["verify"]).await?;
+    assert_eq!(
+        verified,
+        format!("{} sealed values open, 0 do not\n", VALUES + 1)
+    );
+    Ok(())
+}
+
+/// V7: the ring now belongs to a key that the server was not started with.
+#[tokio::test]
+async fn a_server_with_the_old_source_seals_nothing_until_it_is_started_with_the_new() -> Fallible {
+    let (server, mut admin) = Server::with_admin().await?;
+    fill(&mut admin).await?;
+    let data = server.data_dir();
+    let new = [("ARKEEP_NEW_VAULT_PASSPHRASE", "correct horse")];
+    let now = [("ARKEEP_VAULT_PASSPHRASE", "correct horse")];
+
+    let rekeyed = super::vault(&data, &["rekey"], &new).await?;
+    let sealed = super::credentials(&mut admin, "by the old one").await;
+    let shown = admin.get("/api/v1/destinations").await?;
+    let verified = super::vault(&data, &["verify"], &now).await?;
+
+    assert_eq!(rekeyed.code, Some(0), "{}", rekeyed.errors);
+    assert!(sealed.is_err_and(|error| error.to_string().starts_with("503")));
+    assert_eq!(shown.status, 200);
+    assert_eq!(
+        verified.code,
+        Some(0),
+        "{}{}",
+        verified.output,
+        verified.errors
+    );
+    let dir = server.stop().await?;
+    let data = dir.path().join("data");
+    let (mut again, address) = super::super::process::serving(&data, &now).await?;
+    let mut admin = Client::new(&format!("http://{address}"));
+    admin
+        .log_in(super::super::ADA, super::super::PASSWORD)
+        .await?;
+    super::credentials(&mut admin, "by the new one").await?;
+    again.kill().await?;
     Ok(())
 }

@@ -6,6 +6,7 @@ mod live;
 mod rekeying;
 mod rotation;
 mod sources;
+mod walking;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,3 +1,5 @@
+use arkeep_server::store::sealed::{POLICY_REPOSITORY_PASSWORD, SealedValues as _};
+use arkeep_server::store::sqlite::SqliteStore;
 use serde_json::json;
 
 use super::super::{Fallible, Server};
@@ -86,6 +88,35 @@ async fn a_value_that_does_not_open_is_named_and_left_alone() -> Fallible {
     let end = told.last().ok_or("nothing was told")?;
     assert_eq!(end["resealed"], VALUES - 1);
     assert_eq!(end["unopened"], 1);
+    Ok(())
+}
+
+/// V3, V6: whatever is wrong with a value, the verification says it in one line.
+#[tokio::test]
+async fn a_value_of_another_version_is_named_with_its_version() -> Fallible {
+    let dir = filled().await?;
+    let data = dir.path().join("data");
+    let store = SqliteStore::open(&data.join("arkeep.db")).await?;
+    let page = store.page(POLICY_REPOSITORY_PASSWORD, None, 1).await?;
+    let value = page.first().ok_or("no value")?;
+    let mut newer = value.sealed.clone();
+    *newer.first_mut().ok_or("no version")? = 7;
+    let column = POLICY_REPOSITORY_PASSWORD;
+    store
+        .replace(column, &value.id, &value.sealed, &newer)
+        .await?;
+    store.close().await;
+
+    let ended = vault(&data, &["verify"], &[]).await?;
+
+    assert_eq!(ended.code, Some(1), "{}", ended.errors);
+    let named = ended.output.lines().next().unwrap_or_default();
+    assert!(
+        named.starts_with("policies.repository_password "),
+        "{named}"
+    );
+    assert!(named.contains("format version 7"), "{named}");
+    assert_eq!(ended.output.lines().count(), 2);
     Ok(())
 }
 
