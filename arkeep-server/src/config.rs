@@ -14,6 +14,7 @@ pub mod serve;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use arkeep_auth::Role;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use net::{Cidr, ParseCidrError};
@@ -55,6 +56,17 @@ pub enum Command {
 /// `arkeep-server user …`
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
+    /// Make an account, with the password that standard input holds
+    Create(NewUserArgs),
+    /// End every session of an account, and let nobody in with it
+    Disable {
+        /// Where the server keeps its state.
+        #[command(flatten)]
+        data: DataArgs,
+        /// The account's e-mail address
+        #[arg(value_name = "EMAIL")]
+        email: String,
+    },
     /// List the accounts
     List(DataArgs),
     /// Set a new password, read from standard input, and end every session of the account
@@ -66,6 +78,23 @@ pub enum UserCommand {
         #[arg(value_name = "EMAIL")]
         email: String,
     },
+}
+
+/// `arkeep-server user create`
+#[derive(Debug, Clone, Args)]
+pub struct NewUserArgs {
+    /// Where the server keeps its state.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The address to log in with
+    #[arg(value_name = "EMAIL")]
+    pub email: String,
+    /// What the account may do: viewer, operator or admin
+    #[arg(long, default_value_t = Role::Viewer)]
+    pub role: Role,
+    /// What people call the user; the address when absent
+    #[arg(long)]
+    pub display_name: Option<String>,
 }
 
 /// `arkeep-server vault …`
@@ -363,7 +392,12 @@ impl Command {
     fn data_mut(&mut self) -> &mut DataArgs {
         match self {
             Self::Serve(args) => &mut args.data,
-            Self::User(UserCommand::List(data) | UserCommand::ResetPassword { data, .. })
+            Self::User(
+                UserCommand::List(data)
+                | UserCommand::Create(NewUserArgs { data, .. })
+                | UserCommand::Disable { data, .. }
+                | UserCommand::ResetPassword { data, .. },
+            )
             | Self::Vault(
                 VaultCommand::Status(data)
                 | VaultCommand::Verify(data)

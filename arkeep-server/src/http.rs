@@ -7,7 +7,7 @@
 pub mod access;
 pub(crate) mod address;
 mod body;
-mod checks;
+pub(crate) mod checks;
 pub(crate) mod envelope;
 pub(crate) mod listen;
 pub mod metrics;

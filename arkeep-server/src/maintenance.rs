@@ -17,7 +17,7 @@ use crate::app::data_dir::{DataDir, DataDirError, Opened};
 use crate::app::keys::KeysError;
 use crate::config::key::KeySourceError;
 use crate::config::serve::{ConfigRefused, DataConfig};
-use crate::config::{CaCommand, Command, DataArgs, UserCommand};
+use crate::config::{CaCommand, Command, DataArgs};
 use crate::reseal::ResealError;
 use crate::store::WriteError;
 use crate::store::sqlite::SqliteStore;
@@ -94,10 +94,7 @@ pub enum Finding {
 /// [`MaintenanceError`]
 pub async fn run(command: Command, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
     match command {
-        Command::User(UserCommand::List(data)) => user::list(&open(data).await?, out).await,
-        Command::User(UserCommand::ResetPassword { data, email }) => {
-            user::reset_password(&open(data).await?, &email, out).await
-        }
+        Command::User(command) => user::run(command, out).await,
         Command::Vault(command) => vault::run(command, out).await,
         Command::Ca(CaCommand::Status(data)) => ca::status(&open(data).await?, out).await,
         Command::Ca(CaCommand::Fingerprint(data)) => ca::fingerprint(&open(data).await?, out).await,

@@ -6,7 +6,7 @@ use super::problem::{Code, Problem};
 
 /// Faults found so far.
 #[derive(Debug, Default)]
-pub(super) struct Checks(Vec<(String, &'static str)>);
+pub(crate) struct Checks(Vec<(String, &'static str)>);
 
 impl Checks {
     /// Notes a fault unless `fine`.
@@ -17,7 +17,7 @@ impl Checks {
     }
 
     /// A text that people read, on one line.
-    pub(super) fn title(&mut self, text: &str, field: impl Into<String>) {
+    pub(crate) fn title(&mut self, text: &str, field: impl Into<String>) {
         let fine = !text.trim().is_empty() && text.chars().count() <= MAX_TITLE && is_plain(text);
         self.that(
             fine,
@@ -27,7 +27,7 @@ impl Checks {
     }
 
     /// An address to log in with. Whether anyone reads it is not ours to know.
-    pub(super) fn email(&mut self, text: &str, field: &str) {
+    pub(crate) fn email(&mut self, text: &str, field: &str) {
         let fine = text.len() <= 254
             && is_plain(text)
             && !text.contains(char::is_whitespace)
@@ -50,6 +50,13 @@ impl Checks {
             field,
             "must be a time zone such as Europe/Berlin",
         );
+    }
+
+    /// The first fault: a field, and what it must be.
+    pub(crate) fn first(&self) -> Option<(&str, &'static str)> {
+        self.0
+            .first()
+            .map(|(field, detail)| (field.as_str(), *detail))
     }
 
     /// One problem for all faults, if there are any.

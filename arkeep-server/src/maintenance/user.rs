@@ -3,16 +3,35 @@
 use std::io::{self, BufRead as _, Write};
 use std::sync::Arc;
 
-use arkeep_auth::Passwords;
 use arkeep_auth::password::{HashCost, HashPool};
-use arkeep_core::SecretString;
+use arkeep_auth::{PasswordHash, Passwords};
+use arkeep_core::{SecretString, Timestamp, UserId};
 use zeroize::Zeroizing;
 
-use super::{Finding, MaintenanceError, Tools};
-use crate::store::users::UserEdit;
+use super::{Finding, MaintenanceError, Tools, open};
+use crate::config::{NewUserArgs, UserCommand};
+use crate::http::checks::Checks;
+use crate::store::users::{NewUser, User, UserEdit};
 use crate::store::{FactorRecords as _, Page, UserDirectory};
 
-pub(super) async fn list(tools: &Tools, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
+pub(super) async fn run(
+    command: UserCommand,
+    out: &mut dyn Write,
+) -> Result<Finding, MaintenanceError> {
+    match command {
+        UserCommand::List(data) => list(&open(data).await?, out).await,
+        UserCommand::Create(args) => {
+            let tools = open(args.data.clone()).await?;
+            create(&tools, args, out).await
+        }
+        UserCommand::Disable { data, email } => disable(&open(data).await?, &email, out).await,
+        UserCommand::ResetPassword { data, email } => {
+            reset_password(&open(data).await?, &email, out).await
+        }
+    }
+}
+
+async fn list(tools: &Tools, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
     let everyone = || Page::first(Page::MAX_LIMIT).unwrap_or_default();
     let mut page = everyone();
     loop {
@@ -31,16 +50,94 @@ pub(super) async fn list(tools: &Tools, out: &mut dyn Write) -> Result<Finding, 
     Ok(Finding::Good)
 }
 
-/// Sets the password that standard input holds, lets the user in without a second factor, and ends
-/// every session.
-pub(super) async fn reset_password(
+async fn create(
+    tools: &Tools,
+    args: NewUserArgs,
+    out: &mut dyn Write,
+) -> Result<Finding, MaintenanceError> {
+    let display_name = args.display_name.unwrap_or_else(|| args.email.clone());
+    let mut checks = Checks::default();
+    checks.email(&args.email, "the address");
+    checks.title(&display_name, "--display-name");
+    if let Some((what, why)) = checks.first() {
+        return Err(MaintenanceError::Refused(format!("{what} {why}")));
+    }
+    let now = tools.clock.now();
+    let new = NewUser {
+        id: UserId::mint(now, tools.entropy.as_ref()),
+        email: args.email,
+        display_name,
+        role: args.role,
+        password_hash: Some(read_password(tools).await?),
+        created_at: now,
+    };
+    let made = UserDirectory::create(&tools.store, &new).await?;
+    writeln!(out, "{}  {}  {}", made.id, made.role, made.email)?;
+    Ok(Finding::Good)
+}
+
+async fn disable(
     tools: &Tools,
     email: &str,
     out: &mut dyn Write,
 ) -> Result<Finding, MaintenanceError> {
+    let user = find(tools, email).await?;
+    let edit = UserEdit {
+        enabled: false,
+        ..unchanged(user, tools.clock.now())
+    };
+    UserDirectory::update(&tools.store, &edit).await?;
+    writeln!(
+        out,
+        "{email} is disabled, and every session of theirs has ended"
+    )?;
+    Ok(Finding::Good)
+}
+
+/// Sets the password that standard input holds, lets the user in without a second factor, and ends
+/// every session.
+async fn reset_password(
+    tools: &Tools,
+    email: &str,
+    out: &mut dyn Write,
+) -> Result<Finding, MaintenanceError> {
+    let user = find(tools, email).await?;
+    let id = user.id;
+    let edit = UserEdit {
+        enabled: true,
+        password_hash: Some(read_password(tools).await?),
+        ..unchanged(user, tools.clock.now())
+    };
+    UserDirectory::update(&tools.store, &edit).await?;
+    tools.store.remove_factor(id).await?;
+    writeln!(
+        out,
+        "the password of {email} is set, no second factor is asked for, and every session of \
+         theirs has ended"
+    )?;
+    Ok(Finding::Good)
+}
+
+async fn find(tools: &Tools, email: &str) -> Result<User, MaintenanceError> {
     let found = UserDirectory::find_by_email(&tools.store, email).await?;
-    let user = found
-        .ok_or_else(|| MaintenanceError::Refused(format!("no user has the address {email}")))?;
+    found.ok_or_else(|| MaintenanceError::Refused(format!("no user has the address {email}")))
+}
+
+fn unchanged(user: User, at: Timestamp) -> UserEdit {
+    UserEdit {
+        id: user.id,
+        version: user.version,
+        email: user.email,
+        display_name: user.display_name,
+        role: user.role,
+        enabled: user.enabled,
+        password_hash: user.password_hash,
+        at,
+    }
+}
+
+/// Hashes the line that standard input holds.
+async fn read_password(tools: &Tools) -> Result<PasswordHash, MaintenanceError> {
     let mut line = Zeroizing::new(String::new());
     io::stdin().lock().read_line(&mut line)?;
     let password = SecretString::from(line.trim_end_matches(['\r', '\n']));
@@ -48,23 +145,5 @@ pub(super) async fn reset_password(
     let pool = HashPool::start(1, 1)?;
     let passwords = Passwords::new(HashCost::default(), pool, Arc::clone(&tools.entropy));
     let hash = passwords.hash(&password).await;
-    let hash = hash.map_err(|error| MaintenanceError::Refused(error.to_string()))?;
-    let edit = UserEdit {
-        id: user.id,
-        version: user.version,
-        email: user.email,
-        display_name: user.display_name,
-        role: user.role,
-        enabled: true,
-        password_hash: Some(hash),
-        at: tools.clock.now(),
-    };
-    UserDirectory::update(&tools.store, &edit).await?;
-    tools.store.remove_factor(user.id).await?;
-    writeln!(
-        out,
-        "the password of {email} is set, no second factor is asked for, and every session of \
-         theirs has ended"
-    )?;
-    Ok(Finding::Good)
+    hash.map_err(|error| MaintenanceError::Refused(error.to_string()))
 }

@@ -236,6 +236,50 @@ async fn a_reset_password_ends_every_session_of_a_running_server() -> Fallible {
     server.client().log_in(super::ADA, new).await
 }
 
+/// A4
+#[tokio::test]
+async fn an_account_is_made_and_disabled_beside_a_running_server() -> Fallible {
+    let (server, _) = Server::with_admin().await?;
+    let data = server.data_dir().to_string_lossy().into_owned();
+    let password = "another horse battery";
+    let create = ["user", "create", "--data-dir", &data, "--role", "operator"];
+    let bob = [&create[..], &["bob@example.org"]].concat();
+
+    let made = super::process::run_with_input(&bob, &format!("{password}\n")).await?;
+    assert_eq!(made.code, Some(0), "{}", made.errors);
+    let mut client = server.client();
+    client.log_in("bob@example.org", password).await?;
+    let me = client.get("/api/v1/users/me").await?.expect(200)?;
+    assert_eq!(me.string("/role"), "operator");
+
+    for (arguments, input, told) in [
+        (bob.clone(), "another horse battery\n", "same email"),
+        (
+            [&create[..], &["no address"]].concat(),
+            "another horse battery\n",
+            "an address such as",
+        ),
+        ([&create[..], &["eve@example.org"]].concat(), "short\n", "8"),
+    ] {
+        let refused = super::process::run_with_input(&arguments, input).await?;
+        assert_eq!(refused.code, Some(1), "{arguments:?}");
+        assert!(refused.errors.contains(told), "{}", refused.errors);
+    }
+
+    let disable = ["user", "disable", "--data-dir", &data];
+    let disabled = run(&[&disable[..], &["bob@example.org"]].concat(), &[]).await?;
+    assert_eq!(disabled.code, Some(0), "{}", disabled.errors);
+    let patience = std::time::Duration::from_secs(2);
+    tokio::time::timeout(patience, async {
+        while client.get("/api/v1/users/me").await?.status != 401 {}
+        Ok::<(), Box<dyn std::error::Error>>(())
+    })
+    .await??;
+    let last = run(&[&disable[..], &[super::ADA]].concat(), &[]).await?;
+    assert_eq!(last.code, Some(1), "the last administrator stays");
+    Ok(())
+}
+
 fn holds(bytes: &[u8], needle: &[u8]) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle)
 }
