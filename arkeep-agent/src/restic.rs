@@ -39,6 +39,7 @@
 mod backup;
 mod binary;
 mod bundled;
+mod cage;
 mod call;
 mod check;
 mod forget;

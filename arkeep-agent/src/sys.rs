@@ -9,7 +9,7 @@
 )]
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub(crate) struct Spawner {
 pub(crate) struct Leash {
     /// Descriptors it inherits, under the same numbers. It inherits no other but 0, 1 and 2.
     pub(crate) keep: Vec<OwnedFd>,
+    /// Rules of Landlock that it lives under.
+    pub(crate) rules: Option<OwnedFd>,
     /// Gives way to every other user of the disks and the processors.
     pub(crate) give_way: bool,
 }
@@ -118,6 +120,10 @@ impl Leash {
         if rustix::process::getppid() != Some(parent) {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
+        if let Some(rules) = &self.rules {
+            rustix::thread::set_no_new_privs(true)?;
+            restrict_self(rules)?;
+        }
         close_on_exec_from(3);
         for descriptor in &self.keep {
             rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?;
@@ -141,6 +147,17 @@ fn close_on_exec_from(first: u32) {
             u32::MAX,
             libc::CLOSE_RANGE_CLOEXEC,
         );
+    }
+}
+
+/// Puts this process under rules, for good.
+fn restrict_self(rules: &OwnedFd) -> io::Result<()> {
+    // SAFETY: landlock_restrict_self(2) takes two integers and touches no memory.
+    let restricted =
+        unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0_u32) };
+    match restricted {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

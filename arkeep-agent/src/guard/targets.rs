@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 /// that is in its way, so a link that an earlier restore left behind would lead a later one out.
 /// The judgement holds for as long as nothing else writes below the target: the executor runs one
 /// restore at a time. Whoever can write below an allowed directory while a restore runs can still
-/// redirect it; allow directories that only the agent's user can write to, and none that another
+/// redirect it, as far as the kernel does not confine restic; allow directories that only the agent's user can write to, and none that another
 /// agent is allowed too.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreTargets {

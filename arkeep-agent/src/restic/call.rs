@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::ResticEngine;
 use super::binary::Program;
+use super::cage::Target;
 use super::ledger;
 use super::listen::{Ended, Heed, Listener};
 use super::mounts::require_mounted;
@@ -36,6 +37,8 @@ pub(super) struct Ask<'a> {
     /// What comes after `--`.
     pub(super) operands: Vec<String>,
     pub(super) limits: Option<&'a Limits>,
+    /// What it may write to, beside what is its own and the repository's.
+    pub(super) target: Option<Target>,
     pub(super) kind: Kind,
 }
 
@@ -97,6 +100,7 @@ impl ResticEngine {
             env: ready.env,
             leash: Leash {
                 keep: ready.keep,
+                rules: ready.rules,
                 give_way,
             },
             patience,
@@ -162,6 +166,9 @@ impl ResticEngine {
             .as_ref()
             .map_or(self.config.cache_dir.as_path(), WorkDir::path);
 
+        let rules = ask
+            .target
+            .and_then(|target| rules(&target, at, cache, &dir));
         let mut args: Vec<OsString> = vec![ask.verb.into(), "--json".into()];
         args.push(bound("--cache-dir", cache));
         let mut keep = Vec::new();
@@ -188,6 +195,7 @@ impl ResticEngine {
             args,
             env,
             keep,
+            rules,
             redactor,
             _dirs: (dir, own_cache),
         })
@@ -269,6 +277,7 @@ struct Ready {
     args: Vec<OsString>,
     env: Vec<(&'static str, OsString)>,
     keep: Vec<OwnedFd>,
+    rules: Option<OwnedFd>,
     redactor: Redactor,
     _dirs: (WorkDir, Option<WorkDir>),
 }
@@ -326,6 +335,25 @@ fn redactor(at: &Repository, place: &Place) -> Redactor {
         redactor.learn(secret);
     }
     redactor
+}
+
+/// The rules for a run that writes to a target.
+fn rules(target: &Target, at: &Repository, cache: &Path, dir: &WorkDir) -> Option<OwnedFd> {
+    let mut places = vec![
+        cache.to_owned(),
+        dir.path().to_owned(),
+        PathBuf::from("/dev/null"),
+    ];
+    match &at.location {
+        // Its lock lies in the repository.
+        Location::Local(location) => {
+            places.push(local_directory(location, at.path.as_str()).ok()?);
+        }
+        // A remote may be a directory of this machine, and only rclone knows which.
+        Location::Rclone(_) => return None,
+        Location::Rest(_) | Location::S3(_) | Location::Sftp(_) => {}
+    }
+    target.alone_with(&places)
 }
 
 /// How often restic says how far it has come, per second: as an observer can be told, or, where it

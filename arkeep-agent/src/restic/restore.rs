@@ -20,6 +20,7 @@ use arkeep_core::repository::Repository;
 
 use super::ResticEngine;
 use super::backup::Gauge;
+use super::cage::Target;
 use super::call::{Ask, Kind, unless_cancelled};
 use super::list::{parent, snapshot_path};
 use super::listen::Heard;
@@ -58,6 +59,14 @@ impl ResticEngine {
         self.require_included(from, request, &include, observer)
             .await?;
 
+        let target = request.target.clone();
+        let hold = self.look(move || match target.as_str() {
+            // In place, everything is the target.
+            "/" => Ok(None),
+            target => Target::open(Path::new(target)).map(Some),
+        });
+        let target = unless_cancelled(observer, hold).await?;
+
         let mut summary = Summary::default();
         let mut gauge = Gauge::new(observer);
         let mut last = String::new();
@@ -80,6 +89,7 @@ impl ResticEngine {
             flags,
             operands: vec![request.snapshot.to_string()],
             limits: Some(&request.limits),
+            target,
             kind: Kind::Work,
             ..Ask::default()
         };

@@ -7,7 +7,7 @@ use arkeep_core::engine::{BackupEngine, EngineError, RestoreRequest, Silent};
 use arkeep_core::policy::Limits;
 use arkeep_core::snapshot::{EntryKind, ResticId};
 
-use super::bench::{Outcome, benches};
+use super::bench::{Outcome, benches, skip};
 
 fn everything(snapshot: &ResticId, target: String) -> RestoreRequest {
     RestoreRequest {
@@ -37,6 +37,51 @@ async fn everything_comes_back_under_its_full_path() -> Outcome {
         assert_eq!(fs::read_to_string(format!("{back}/b"))?, "two");
     }
     Ok(())
+}
+
+/// G12: a link that somebody puts into the target after it was looked through. restic 0.14 follows
+/// it; the kernel does not let it.
+#[tokio::test]
+async fn a_link_in_the_way_leads_nowhere() -> Outcome {
+    if !has_landlock() {
+        return skip("a_link_in_the_way_leads_nowhere", "it takes Landlock");
+    }
+    for bench in benches()? {
+        let source = bench.tree("source/trap", &[("written", "by the restore")])?;
+        let snapshot = bench.backup(&[&source]).await?.snapshot;
+        let outside = bench.path("outside");
+        fs::create_dir(&outside)?;
+        let trap = format!("{}{source}", bench.text("target"));
+        fs::create_dir_all(std::path::Path::new(&trap).parent().ok_or("a parent")?)?;
+        symlink(&outside, &trap)?;
+        let request = RestoreRequest {
+            overwrite: true,
+            ..everything(&snapshot, bench.text("target"))
+        };
+
+        // It fails or replaces the link, as its version does.
+        let _ = bench
+            .engine
+            .restore(&bench.repository, &request, &Silent)
+            .await;
+
+        assert!(
+            !outside.join("written").exists(),
+            "{}",
+            bench.restic.display()
+        );
+        assert_eq!(bench.locks(), 0);
+    }
+    Ok(())
+}
+
+fn has_landlock() -> bool {
+    use landlock::{ABI, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_write(ABI::V2))
+        .and_then(Ruleset::create)
+        .is_ok()
 }
 
 /// G2, G6
