@@ -9,6 +9,7 @@ mod background;
 mod counted;
 pub mod data_dir;
 pub mod keys;
+mod providers;
 pub mod setup_token;
 pub mod tls;
 
@@ -51,6 +52,7 @@ use background::Background;
 use counted::{CountedGateway, CountedSealer};
 use data_dir::{DataDir, DataDirError};
 use keys::KeysError;
+pub use providers::ClientError;
 use setup_token::OfferError;
 use tls::{OwnCertificate, TlsError};
 
@@ -120,6 +122,10 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+
+    /// Nothing outside can be called.
+    #[error("no client for identity providers could be made")]
+    Client(#[from] ClientError),
 
     /// The port for agents cannot be opened.
     #[error(transparent)]
@@ -266,6 +272,7 @@ impl App {
             .with_second_factors(factors.clone()),
             factors,
             api_tokens,
+            relying_party: providers::relying_party(&config, &store, &entropy)?,
             tokens,
             passwords,
             revocations: Arc::clone(&revocations),

@@ -19,6 +19,7 @@
 pub mod agents;
 pub mod destinations;
 pub mod factors;
+pub mod identity;
 pub mod instance;
 pub mod jobs;
 pub mod keys;
@@ -37,6 +38,7 @@ mod write;
 pub use agents::AgentStore;
 pub use destinations::DestinationStore;
 pub use factors::{FactorRecords, SealedFactors};
+pub use identity::IdentityStore;
 pub use instance::InstanceStore;
 pub use jobs::JobStore;
 pub use keys::KeyStore;

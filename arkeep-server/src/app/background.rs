@@ -96,7 +96,11 @@ async fn forget(api: &Api) -> Result<u64, StoreError> {
     let now = api.clock.now();
     let sessions = api.sessions.prune(now).await?;
     let tokens = api.api_tokens.prune(now).await?;
-    Ok(sessions.saturating_add(tokens))
+    let logins = match &api.relying_party {
+        Some(party) => party.prune(now).await?,
+        None => 0,
+    };
+    Ok(sessions.saturating_add(tokens).saturating_add(logins))
 }
 
 async fn reclaim(api: &Api) -> Result<(), StoreError> {

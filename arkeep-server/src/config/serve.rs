@@ -25,6 +25,8 @@ pub struct ServeConfig {
     pub agent_addr: Option<String>,
     /// Networks whose forwarded addresses are believed.
     pub trusted_proxies: Vec<Cidr>,
+    /// Networks of this machine that outgoing requests may reach all the same.
+    pub outbound_allow: Vec<Cidr>,
     /// Networks that may read the metrics; none while [`proxy_is_unnamed`](Self::proxy_is_unnamed).
     pub metrics_allow: Vec<Cidr>,
     /// The file with the token that opens the metrics to others.
@@ -172,6 +174,7 @@ impl ServeConfig {
             public_url,
             agent_addr: args.agent_addr,
             trusted_proxies: args.trusted_proxy,
+            outbound_allow: args.outbound_allow,
             metrics_allow,
             metrics_token_file: args.metrics_token_file,
             log_level: args.log_level,

@@ -9,6 +9,8 @@ mod job_log;
 mod jobs;
 mod jwks;
 mod metrics;
+mod oidc;
+mod oidc_providers;
 mod policies;
 mod setup;
 mod snapshots;
@@ -77,6 +79,39 @@ pub(super) fn all(routes: Routes) -> Routes {
         .on(GET, "/api/v1/auth/tokens", Person, tokens::list)
         .on(POST, "/api/v1/auth/tokens", Person, tokens::create)
         .on(DELETE, "/api/v1/auth/tokens/{id}", Person, tokens::revoke)
+        .on(GET, "/api/v1/auth/oidc/providers", Nothing, oidc::providers)
+        .on(GET, "/api/v1/auth/oidc/callback", Nothing, oidc::callback)
+        .on(GET, "/api/v1/auth/oidc/{id}/login", Nothing, oidc::log_in)
+        .on(
+            GET,
+            "/api/v1/oidc-providers",
+            Fresh(Admin),
+            oidc_providers::list,
+        )
+        .on(
+            POST,
+            "/api/v1/oidc-providers",
+            Fresh(Admin),
+            oidc_providers::create,
+        )
+        .on(
+            GET,
+            "/api/v1/oidc-providers/{id}",
+            Fresh(Admin),
+            oidc_providers::find,
+        )
+        .on(
+            PATCH,
+            "/api/v1/oidc-providers/{id}",
+            Fresh(Admin),
+            oidc_providers::change,
+        )
+        .on(
+            DELETE,
+            "/api/v1/oidc-providers/{id}",
+            Fresh(Admin),
+            oidc_providers::delete,
+        )
         .on(GET, "/api/v1/users/me", Has(Viewer, Read), users::me)
         .on(PATCH, "/api/v1/users/me", Person, users::change_me)
         .on(GET, "/api/v1/users", Has(Admin, Full), users::list)

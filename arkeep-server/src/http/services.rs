@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arkeep_auth::oidc::RelyingParty;
 use arkeep_auth::{
     AccessTokens, ApiTokens, Authenticator, Passwords, RevocationCache, SecondFactors, Sessions,
 };
@@ -22,8 +23,8 @@ use super::pulse::Pulse;
 use crate::config::Cidr;
 use crate::keeper::Keeper;
 use crate::store::{
-    AgentStore, DestinationStore, InstanceStore, JobLogStore, JobStore, PolicyStore, SnapshotStore,
-    UserDirectory,
+    AgentStore, DestinationStore, IdentityStore, InstanceStore, JobLogStore, JobStore, PolicyStore,
+    SnapshotStore, UserDirectory,
 };
 
 /// What whoever holds the agents' streams does for the HTTP API.
@@ -55,6 +56,7 @@ pub struct Stores {
     pub agents: Arc<dyn AgentStore>,
     pub destinations: Arc<dyn DestinationStore>,
     pub enrollments: Arc<dyn EnrollmentStore>,
+    pub identities: Arc<dyn IdentityStore>,
     pub instance: Arc<dyn InstanceStore>,
     pub jobs: Arc<dyn JobStore>,
     pub logs: Arc<dyn JobLogStore>,
@@ -72,6 +74,7 @@ impl Stores {
             + AgentStore
             + DestinationStore
             + EnrollmentStore
+            + IdentityStore
             + InstanceStore
             + JobLogStore
             + JobQueue
@@ -85,6 +88,7 @@ impl Stores {
             agents: Arc::new(store.clone()),
             destinations: Arc::new(store.clone()),
             enrollments: Arc::new(store.clone()),
+            identities: Arc::new(store.clone()),
             instance: Arc::new(store.clone()),
             jobs: Arc::new(store.clone()),
             logs: Arc::new(store.clone()),
@@ -119,6 +123,8 @@ pub struct Services {
     pub factors: SecondFactors,
     /// Makes tokens for programs; the same that the authenticator asks.
     pub api_tokens: ApiTokens,
+    /// Logs in through identity providers, if this server knows its own address.
+    pub relying_party: Option<RelyingParty>,
     /// Publishes the keys of access tokens.
     pub tokens: Arc<AccessTokens>,
     /// Hashes passwords.

@@ -4,6 +4,7 @@ use arkeep_auth::AuthError;
 use arkeep_auth::api_token::CreateError;
 use arkeep_auth::cookie::CookieError;
 use arkeep_auth::factor::EnrolError;
+use arkeep_auth::oidc::{BeginError, FinishError, ResumeError};
 use arkeep_auth::password::PasswordError;
 use arkeep_auth::session::{ChangePasswordError, LoginError, RefreshError};
 use arkeep_core::StoreError;
@@ -153,6 +154,44 @@ impl From<CreateError> for Problem {
         };
         Self::invalid(field, error.to_string())
     }
+}
+
+impl From<BeginError> for Problem {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::Unavailable(error) => error.into(),
+            other => no_provider().because(other),
+        }
+    }
+}
+
+impl From<ResumeError> for Problem {
+    fn from(error: ResumeError) -> Self {
+        match error {
+            ResumeError::Unavailable(error) => error.into(),
+            other => logged_out().because(other),
+        }
+    }
+}
+
+impl From<FinishError> for Problem {
+    fn from(error: FinishError) -> Self {
+        match error {
+            FinishError::Provider(_) => no_provider().because(error),
+            other => Self::new(
+                Code::Unauthorized,
+                "the identity provider did not let you in",
+            )
+            .because(other),
+        }
+    }
+}
+
+fn no_provider() -> Problem {
+    Problem::new(
+        Code::Unavailable,
+        "the identity provider cannot be used; try again",
+    )
 }
 
 impl From<SealError> for Problem {

@@ -12,6 +12,7 @@ mod columns;
 mod destinations;
 mod enrollments;
 mod factors;
+mod identity;
 mod instance;
 mod job_queue;
 mod jobs;

@@ -10,6 +10,7 @@
 
 use std::{fmt, slice, vec};
 
+use arkeep_auth::OidcProviderId;
 use arkeep_core::{DestinationId, PolicyId, StoreError, UserId};
 use arkeep_vault::Binding;
 use async_trait::async_trait;
@@ -56,6 +57,8 @@ impl fmt::Display for SealedColumn {
 pub const AUTHORITY_PRIVATE_KEY: SealedColumn = SealedColumn::new("ca", "private_key");
 /// What opens the storage of destinations.
 pub const DESTINATION_CREDENTIALS: SealedColumn = SealedColumn::new("destinations", "credentials");
+/// What opens the token endpoints of identity providers.
+pub const OIDC_CLIENT_SECRET: SealedColumn = SealedColumn::new("oidc_providers", "client_secret");
 /// The passwords of repositories.
 pub const POLICY_REPOSITORY_PASSWORD: SealedColumn =
     SealedColumn::new("policies", "repository_password");
@@ -68,6 +71,7 @@ pub const TOKEN_KEY_PRIVATE_KEY: SealedColumn = SealedColumn::new("token_keys", 
 pub const COLUMNS: &[SealedColumn] = &[
     AUTHORITY_PRIVATE_KEY,
     DESTINATION_CREDENTIALS,
+    OIDC_CLIENT_SECRET,
     POLICY_REPOSITORY_PASSWORD,
     SECOND_FACTOR_SECRET,
     TOKEN_KEY_PRIVATE_KEY,
@@ -101,6 +105,12 @@ pub fn token_key_private_key(id: &str) -> Binding {
 #[must_use]
 pub fn second_factor_secret(user: UserId) -> Binding {
     SECOND_FACTOR_SECRET.binding(&user.to_string())
+}
+
+/// `oidc_providers.client_secret` of this row.
+#[must_use]
+pub fn oidc_client_secret(id: OidcProviderId) -> Binding {
+    OIDC_CLIENT_SECRET.binding(&id.to_string())
 }
 
 /// Walks sealed secrets as what they are, bytes under an id, and puts others in their place.

@@ -15,6 +15,7 @@ mod columns;
 mod destinations;
 mod enrollments;
 mod factors;
+mod identity;
 mod instance;
 mod job_queue;
 mod jobs;

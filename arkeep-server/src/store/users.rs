@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use arkeep_auth::{Epoch, PasswordHash, Role};
+use arkeep_auth::{Epoch, OidcProviderId, PasswordHash, Role};
 use arkeep_core::{StoreError, Timestamp, UserId};
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::{Listed, Page, WriteError};
 
@@ -84,6 +85,8 @@ pub struct User {
     pub enabled: bool,
     /// Whether a login takes a second factor too.
     pub mfa: bool,
+    /// Logins elsewhere that lead to the user.
+    pub identities: Vec<Identity>,
     /// A PHC string.
     pub password_hash: Option<PasswordHash>,
     /// Tokens of lower epochs are refused.
@@ -94,6 +97,15 @@ pub struct User {
     pub created_at: Timestamp,
     /// When the user last changed.
     pub updated_at: Timestamp,
+}
+
+/// A login elsewhere that leads to a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Our name for where.
+    pub provider: OidcProviderId,
+    /// Its name for the user.
+    pub subject: String,
 }
 
 /// What a user is to become.

@@ -261,7 +261,7 @@ impl Api {
     }
 }
 
-fn client(address: ClientAddress, headers: &HeaderMap) -> Client {
+pub(super) fn client(address: ClientAddress, headers: &HeaderMap) -> Client {
     let agent = headers
         .get(header::USER_AGENT)
         .and_then(|value| value.to_str().ok());

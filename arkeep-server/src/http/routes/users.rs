@@ -17,7 +17,7 @@ use super::super::problem::Problem;
 use super::super::services::Api;
 use super::auth::{self, Tokens};
 use super::{PageBody, created, page};
-use crate::store::users::{NewUser, User, UserEdit};
+use crate::store::users::{Identity, NewUser, User, UserEdit};
 
 #[derive(Serialize)]
 pub(super) struct UserBody {
@@ -33,13 +33,6 @@ pub(super) struct UserBody {
     created_at: Timestamp,
 }
 
-/// A login elsewhere that leads to this user.
-#[derive(Serialize)]
-struct Identity {
-    provider: String,
-    subject: String,
-}
-
 impl From<User> for UserBody {
     fn from(user: User) -> Self {
         Self {
@@ -50,7 +43,7 @@ impl From<User> for UserBody {
             role: user.role,
             enabled: user.enabled,
             mfa: user.mfa,
-            identities: Vec::new(),
+            identities: user.identities,
             last_login_at: user.last_login_at,
             created_at: user.created_at,
         }
@@ -268,7 +261,7 @@ impl Api {
     }
 
     // The store has raised the epoch already; this is for what this process remembers.
-    fn take_back(&self, user: UserId, epoch: Epoch) {
+    pub(super) fn take_back(&self, user: UserId, epoch: Epoch) {
         self.revocations.learn(&Revocation::Subject { user, epoch });
     }
 }

@@ -67,7 +67,9 @@ impl UserDirectory for PostgresStore {
         }
         sqlx::query(
             "SELECT u.*, r.epoch, EXISTS (SELECT 1 FROM second_factors f \
-                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa FROM users u \
+                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa, \
+             coalesce((SELECT json_agg(json_build_object('provider', i.provider_id, \
+                 'subject', i.subject))::text FROM identities i WHERE i.user_id = u.id), '[]') AS identities FROM users u \
              JOIN revocations r ON r.kind = 'subject' AND r.id = u.id WHERE lower(u.email COLLATE \"C\") = lower($1 COLLATE \"C\")",
         )
         .bind(email)
@@ -81,7 +83,9 @@ impl UserDirectory for PostgresStore {
     async fn list(&self, page: &Page) -> Result<Listed<User>, StoreError> {
         let rows = sqlx::query(
             "SELECT u.*, r.epoch, EXISTS (SELECT 1 FROM second_factors f \
-                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa FROM users u \
+                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa, \
+             coalesce((SELECT json_agg(json_build_object('provider', i.provider_id, \
+                 'subject', i.subject))::text FROM identities i WHERE i.user_id = u.id), '[]') AS identities FROM users u \
              JOIN revocations r ON r.kind = 'subject' AND r.id = u.id \
              WHERE u.id < $1 ORDER BY u.id DESC LIMIT $2",
         )
@@ -176,7 +180,7 @@ impl UserDirectory for PostgresStore {
     }
 }
 
-async fn insert(
+pub(super) async fn insert(
     executor: impl Executor<'_, Database = Postgres>,
     new: &NewUser,
 ) -> Result<(), sqlx::Error> {
@@ -195,13 +199,15 @@ async fn insert(
     Ok(())
 }
 
-async fn one(
+pub(super) async fn one(
     executor: impl Executor<'_, Database = Postgres>,
     id: UserId,
 ) -> Result<Option<User>, StoreError> {
     sqlx::query(
         "SELECT u.*, r.epoch, EXISTS (SELECT 1 FROM second_factors f \
-                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa FROM users u \
+                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa, \
+             coalesce((SELECT json_agg(json_build_object('provider', i.provider_id, \
+                 'subject', i.subject))::text FROM identities i WHERE i.user_id = u.id), '[]') AS identities FROM users u \
          JOIN revocations r ON r.kind = 'subject' AND r.id = u.id WHERE u.id = $1",
     )
     .bind(id.to_string())
@@ -221,6 +227,7 @@ fn user(row: &PgRow) -> Result<User, StoreError> {
         role: row.word("role")?,
         enabled: row.flag("enabled")?,
         mfa: row.flag("mfa")?,
+        identities: row.json("identities")?,
         password_hash: row.text_if("password_hash")?.map(PasswordHash::from_stored),
         epoch: row.integer("epoch").map(Epoch::from_i64)?,
         last_login_at: row.time_if("last_login_at")?,

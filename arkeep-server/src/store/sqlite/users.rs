@@ -64,7 +64,9 @@ impl UserDirectory for SqliteStore {
     async fn find_by_email(&self, email: &str) -> Result<Option<User>, StoreError> {
         sqlx::query(
             "SELECT u.*, r.epoch, EXISTS (SELECT 1 FROM second_factors f \
-                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa FROM users u \
+                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa, \
+             (SELECT json_group_array(json_object('provider', i.provider_id, \
+                 'subject', i.subject)) FROM identities i WHERE i.user_id = u.id) AS identities FROM users u \
              JOIN revocations r ON r.kind = 'subject' AND r.id = u.id WHERE u.email = $1",
         )
         .bind(email)
@@ -78,7 +80,9 @@ impl UserDirectory for SqliteStore {
     async fn list(&self, page: &Page) -> Result<Listed<User>, StoreError> {
         let rows = sqlx::query(
             "SELECT u.*, r.epoch, EXISTS (SELECT 1 FROM second_factors f \
-                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa FROM users u \
+                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa, \
+             (SELECT json_group_array(json_object('provider', i.provider_id, \
+                 'subject', i.subject)) FROM identities i WHERE i.user_id = u.id) AS identities FROM users u \
              JOIN revocations r ON r.kind = 'subject' AND r.id = u.id \
              WHERE u.id < $1 ORDER BY u.id DESC LIMIT $2",
         )
@@ -173,7 +177,7 @@ impl UserDirectory for SqliteStore {
     }
 }
 
-async fn insert(
+pub(super) async fn insert(
     executor: impl Executor<'_, Database = Sqlite>,
     new: &NewUser,
 ) -> Result<(), sqlx::Error> {
@@ -192,13 +196,15 @@ async fn insert(
     Ok(())
 }
 
-async fn one(
+pub(super) async fn one(
     executor: impl Executor<'_, Database = Sqlite>,
     id: UserId,
 ) -> Result<Option<User>, StoreError> {
     sqlx::query(
         "SELECT u.*, r.epoch, EXISTS (SELECT 1 FROM second_factors f \
-                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa FROM users u \
+                 WHERE f.id = u.id AND f.last_step IS NOT NULL) AS mfa, \
+             (SELECT json_group_array(json_object('provider', i.provider_id, \
+                 'subject', i.subject)) FROM identities i WHERE i.user_id = u.id) AS identities FROM users u \
          JOIN revocations r ON r.kind = 'subject' AND r.id = u.id WHERE u.id = $1",
     )
     .bind(id.to_string())
@@ -218,6 +224,7 @@ fn user(row: &SqliteRow) -> Result<User, StoreError> {
         role: row.word("role")?,
         enabled: row.flag("enabled")?,
         mfa: row.flag("mfa")?,
+        identities: row.json("identities")?,
         password_hash: row.text_if("password_hash")?.map(PasswordHash::from_stored),
         epoch: row.integer("epoch").map(Epoch::from_i64)?,
         last_login_at: row.time_if("last_login_at")?,

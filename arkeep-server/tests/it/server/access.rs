@@ -47,6 +47,14 @@ async fn the_table_of_roles_is_this_one() -> Fallible {
     GET    /api/v1/auth/tokens                    person
     POST   /api/v1/auth/tokens                    person
     DELETE /api/v1/auth/tokens/{id}               person
+    GET    /api/v1/auth/oidc/providers            anyone
+    GET    /api/v1/auth/oidc/callback             anyone
+    GET    /api/v1/auth/oidc/{id}/login           anyone
+    GET    /api/v1/oidc-providers                 admin, fresh
+    POST   /api/v1/oidc-providers                 admin, fresh
+    GET    /api/v1/oidc-providers/{id}            admin, fresh
+    PATCH  /api/v1/oidc-providers/{id}            admin, fresh
+    DELETE /api/v1/oidc-providers/{id}            admin, fresh
     GET    /api/v1/users/me                       viewer or token for read
     PATCH  /api/v1/users/me                       person
     GET    /api/v1/users                          admin or token for admin

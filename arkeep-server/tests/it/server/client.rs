@@ -30,7 +30,10 @@ impl Client {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         Self {
             base: base.to_owned(),
-            http: reqwest::Client::new(),
+            http: reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .unwrap_or_default(),
             bearer: None,
             cookie: None,
         }
@@ -135,6 +138,13 @@ impl Answer {
 
     pub(super) fn code(&self) -> String {
         self.string("/code")
+    }
+
+    /// The cookies that were given, each as its name and value.
+    pub(super) fn cookies(&self) -> Vec<String> {
+        let all = self.headers.get_all("set-cookie").iter();
+        let pair = |value: &HeaderValue| Some(value.to_str().ok()?.split(';').next()?.to_owned());
+        all.filter_map(pair).collect()
     }
 
     /// The fields that were refused.

@@ -9,6 +9,8 @@ mod factors;
 mod health;
 mod hooks;
 mod input;
+mod oidc;
+mod oidc_real;
 mod process;
 mod resources;
 mod restore;

@@ -12,6 +12,7 @@ mod destinations;
 mod enrollments;
 mod full_disk;
 mod growth;
+mod identity;
 mod instance;
 mod jobs;
 mod keys;

@@ -79,6 +79,7 @@ async fn every_sealed_column_is_within_reach() -> Tested {
     sandbox.store.establish_token_key(&key).await?;
     let user = super::auth::new_user(&sandbox).await?;
     sandbox.store.propose_sealed(user, b"sealed").await?;
+    super::identity::provider(&sandbox.store, "one").await;
 
     for column in COLUMNS {
         for (id, old) in stored(&sandbox, *column).await {

@@ -17,6 +17,8 @@ mod auth;
 mod destinations;
 #[path = "../store/enrollments.rs"]
 mod enrollments;
+#[path = "../store/identity.rs"]
+mod identity;
 #[path = "../store/instance.rs"]
 mod instance;
 #[path = "../store/jobs.rs"]

@@ -1,0 +1,62 @@
+//! The client that speaks with identity providers.
+
+use std::sync::Arc;
+
+use arkeep_auth::oidc::{HttpWeb, Reach, RelyingParty};
+use arkeep_core::Entropy;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+
+use crate::config::serve::ServeConfig;
+use crate::store::sqlite::SqliteStore;
+
+/// No client could be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The TLS library refuses its own versions.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// The HTTP library refuses what it was given.
+    #[error("HTTP cannot be set up")]
+    Http(#[from] reqwest::Error),
+}
+
+/// Where browsers come back to is the server's own address, which the operator says.
+pub(super) fn relying_party(
+    config: &ServeConfig,
+    store: &SqliteStore,
+    entropy: &Arc<dyn Entropy>,
+) -> Result<Option<RelyingParty>, ClientError> {
+    let Some(public_url) = &config.public_url else {
+        return Ok(None);
+    };
+    let allowed = config.outbound_allow.clone();
+    let reach = Reach::also(move |address| allowed.iter().any(|network| network.contains(address)));
+    let client = reqwest::Client::builder().tls_backend_preconfigured(tls()?);
+    Ok(Some(RelyingParty::new(
+        HttpWeb::new(client, reach)?,
+        Arc::new(store.clone()),
+        Arc::clone(entropy),
+        &format!("{public_url}/api/v1/auth/oidc/callback"),
+    )))
+}
+
+fn tls() -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = || {
+        ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+    };
+    match builder()?.with_platform_verifier() {
+        Ok(builder) => Ok(builder.with_no_client_auth()),
+        // A machine without certificates serves all the same; only providers are out of its reach.
+        Err(error) => {
+            tracing::warn!(%error, "this machine trusts no certificates: no identity provider can be used");
+            let nobody = RootCertStore::empty();
+            Ok(builder()?
+                .with_root_certificates(nobody)
+                .with_no_client_auth())
+        }
+    }
+}
