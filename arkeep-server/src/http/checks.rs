@@ -1,5 +1,6 @@
 //! Does what was read make sense? All that does not is told at once, field by field.
 
+use arkeep_core::{ExposeSecret as _, SecretString};
 use jiff::tz::TimeZone;
 
 use super::problem::{Code, Problem};
@@ -35,6 +36,18 @@ impl Checks {
                 !name.is_empty() && !host.is_empty() && !host.contains('@')
             });
         self.that(fine, field, "must be an address such as ada@example.org");
+    }
+
+    /// What is shown as a password. None is longer, so none is hashed that is.
+    pub(super) fn password(&mut self, shown: Option<&SecretString>, field: &str) {
+        let fine = shown.is_none_or(|text| text.expose_secret().len() <= MAX_PASSWORD);
+        self.that(fine, field, "has 1024 bytes at most");
+    }
+
+    /// What is shown as a code of an authenticator, or as a recovery code.
+    pub(super) fn code(&mut self, shown: Option<&SecretString>, field: &str) {
+        let fine = shown.is_none_or(|text| text.expose_secret().len() <= MAX_CODE);
+        self.that(fine, field, "has 64 bytes at most");
     }
 
     /// A path that starts at the root.
@@ -79,6 +92,8 @@ pub(super) fn is_plain(text: &str) -> bool {
     !text.chars().any(char::is_control)
 }
 
+const MAX_CODE: usize = 64;
+const MAX_PASSWORD: usize = 1_024;
 const MAX_TITLE: usize = 100;
 const MAX_PATH: usize = 4_096;
 

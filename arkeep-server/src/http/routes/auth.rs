@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::super::access::{Caller, logged_out};
 use super::super::address::ClientAddress;
 use super::super::body::{Json, NoBody};
+use super::super::checks::Checks;
 use super::super::params::Id;
 use super::super::problem::{Code, Problem};
 use super::super::services::Api;
@@ -34,6 +35,11 @@ pub(super) async fn log_in(
     headers: HeaderMap,
     Json(shown): Json<Credentials>,
 ) -> Result<Response, Problem> {
+    let mut checks = Checks::default();
+    checks.that(shown.email.len() <= 254, "email", "has 254 bytes at most");
+    checks.password(Some(&shown.password), "password");
+    checks.code(shown.code.as_ref(), "code");
+    checks.finish()?;
     let now = api.clock.now();
     let client = client(address, &headers);
     let login = Login {
@@ -144,6 +150,10 @@ pub(super) async fn step_up(
     caller: Caller,
     Json(shown): Json<StepUp>,
 ) -> Result<Response, Problem> {
+    let mut checks = Checks::default();
+    checks.password(shown.password.as_ref(), "password");
+    checks.code(shown.code.as_ref(), "code");
+    checks.finish()?;
     let now = api.clock.now();
     let stepped = match (&shown.password, &shown.code) {
         (Some(password), None) => api.sessions.step_up(&caller, password, now).await,

@@ -2,6 +2,7 @@
 
 mod access;
 mod auth;
+mod auth_input;
 mod client;
 mod connections;
 mod data_dir;
