@@ -19,6 +19,7 @@
 pub mod agents;
 pub mod destinations;
 pub mod factors;
+pub mod feed;
 pub mod identity;
 pub mod instance;
 pub mod jobs;

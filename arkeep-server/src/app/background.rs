@@ -16,6 +16,7 @@ use super::tls::OwnCertificate;
 use crate::dispatch::{Change, Scheduler};
 use crate::http::services::Api;
 use crate::store::Page;
+use crate::store::feed::{NoNotices, keep_current};
 use crate::store::jobs::JobFilter;
 
 /// What works behind the requests.
@@ -38,12 +39,7 @@ impl Background {
             changes,
         } = self;
         let keeper = Arc::clone(&api.keeper);
-        // A second old, and every request asks the store. Half of that leaves room for a slow one.
-        tasks.spawn(every(stop.clone(), RevocationCache::MAX_AGE / 4, async move || {
-            if let Err(error) = revocations.refresh().await {
-                tracing::warn!(%error, "what is revoked cannot be read: each request asks for itself");
-            }
-        }));
+        tasks.spawn(follow(revocations, stop.clone()));
         tasks.spawn(tally(api.clone(), changes, stop.clone()));
         tasks.spawn(every(stop.clone(), Duration::from_secs(5), {
             let api = api.clone();
@@ -77,6 +73,15 @@ impl Background {
                 },
             ));
         }
+    }
+}
+
+/// SQLite tells nothing: what another process revokes is found by looking.
+async fn follow(revocations: Arc<RevocationCache>, stop: CancellationToken) {
+    let mut notices = NoNotices;
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = keep_current(&revocations, &mut notices) => {}
     }
 }
 

@@ -18,6 +18,7 @@ mod job_queue;
 mod jobs;
 mod keys;
 mod logs;
+mod notices;
 mod policies;
 mod revocations;
 mod schedule;
@@ -32,6 +33,8 @@ use arkeep_core::StoreError;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Postgres, Transaction};
+
+pub use notices::PostgresNotices;
 
 use super::OpenStoreError;
 

@@ -7,6 +7,7 @@
 )]
 
 mod cluster;
+mod feed;
 mod opening;
 
 #[path = "../store/agents.rs"]
