@@ -1,5 +1,7 @@
 //! A client as a script would be one.
 
+use std::net::IpAddr;
+
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
@@ -26,12 +28,17 @@ pub(super) struct Answer {
 
 impl Client {
     pub(super) fn new(base: &str) -> Self {
+        Self::from_address(base, None)
+    }
+
+    pub(super) fn from_address(base: &str, address: Option<IpAddr>) -> Self {
         // The first call of a process installs it; what the others want is there.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         Self {
             base: base.to_owned(),
             http: reqwest::Client::builder()
                 .redirect(reqwest::redirect::Policy::none())
+                .local_address(address)
                 .build()
                 .unwrap_or_default(),
             bearer: None,

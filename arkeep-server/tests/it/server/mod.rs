@@ -113,6 +113,11 @@ impl Server {
         Client::new(&self.base)
     }
 
+    /// A client at another address of this machine.
+    fn client_from(&self, address: std::net::IpAddr) -> Client {
+        Client::from_address(&self.base, Some(address))
+    }
+
     fn data_dir(&self) -> std::path::PathBuf {
         self.data.path().join("data")
     }

