@@ -16,6 +16,7 @@
 //! Records carry a `version` that grows by one with each change; a write names the version it was
 //! made from and is refused as [`Refusal::Stale`] when another came first.
 
+pub mod address;
 pub mod agents;
 pub mod destinations;
 pub mod factors;

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::Inner;
 use crate::parameters::{RestoreParameters, TestParameters};
+use crate::store::address::address;
 use crate::store::destinations::Destination;
 use crate::store::jobs::{Job, Sent, SentRepository};
 use crate::store::policies::{Policy, PolicyDestination};
@@ -112,7 +113,7 @@ impl Inner {
     async fn backup(&self, job: &Outgoing) -> Result<(Work, Sent), BuildError> {
         let policy = self.policy_of(job.policy).await?;
         let destinations = self.repositories(&policy).await?;
-        let mut sent = sent_to(&policy);
+        let mut sent = sent_to(&policy, &destinations);
         let settings = policy.settings;
         if settings.sources.is_empty() {
             return Err(hopeless(
@@ -138,12 +139,13 @@ impl Inner {
     async fn verify(&self, job: &Outgoing) -> Result<(Work, Sent), BuildError> {
         let policy = self.policy_of(job.policy).await?;
         let destinations = self.repositories(&policy).await?;
+        let sent = sent_to(&policy, &destinations);
         let plan = policy.settings.verify.as_ref();
         let work = VerifyWork {
             destinations,
             read_data_percent: plan.map_or(0, |plan| plan.read_data_percent.min(100)),
         };
-        Ok((Work::Verify(Box::new(work)), sent_to(&policy)))
+        Ok((Work::Verify(Box::new(work)), sent))
     }
 
     async fn forget(&self, job: &Outgoing) -> Result<(Work, Sent), BuildError> {
@@ -168,12 +170,13 @@ impl Inner {
             ));
         }
         let destinations = self.repositories(&policy).await?;
+        let sent = sent_to(&policy, &destinations);
         let work = ForgetWork {
             destinations,
             retention: first,
             plan_only: false,
         };
-        Ok((Work::Forget(Box::new(work)), sent_to(&policy)))
+        Ok((Work::Forget(Box::new(work)), sent))
     }
 
     async fn restore(&self, job: &Outgoing) -> Result<(Work, Sent), BuildError> {
@@ -187,9 +190,10 @@ impl Inner {
             .ok_or_else(|| gone("snapshot", &wanted.snapshot_id))?;
         let policy = self.policy_of(Some(snapshot.policy)).await?;
         let destination = self.destination(snapshot.destination).await?;
-        let sent = sent_there(destination.id, &snapshot.path);
+        let destination = self.repository(&policy, &destination, snapshot.path)?;
+        let sent = sent_there(&destination);
         let work = RestoreWork {
-            destination: self.repository(&policy, &destination, snapshot.path)?,
+            destination,
             snapshot: snapshot.restic_id,
             target: wanted.target,
             include: wanted.include,
@@ -215,7 +219,7 @@ impl Inner {
                 },
             },
         };
-        let sent = sent_there(work.destination, &work.repository.path);
+        let sent = sent_there(&work);
         Ok((Work::Test(Box::new(work)), sent))
     }
 
@@ -344,10 +348,15 @@ impl Inner {
     }
 }
 
-fn sent_to(policy: &Policy) -> Sent {
+/// Every repository of the policy, with the addresses of those that are sent.
+fn sent_to(policy: &Policy, works: &[DestinationWork]) -> Sent {
     let repository = |pair: &PolicyDestination| SentRepository {
         destination_id: pair.destination_id,
         path: pair.path.clone(),
+        address: works
+            .iter()
+            .find(|work| work.destination == pair.destination_id)
+            .map(|work| address(&work.repository.location, &pair.path)),
     };
     Sent {
         repositories: policy.destinations.iter().map(repository).collect(),
@@ -355,10 +364,12 @@ fn sent_to(policy: &Policy) -> Sent {
     }
 }
 
-fn sent_there(destination_id: DestinationId, path: &RelativePath) -> Sent {
+fn sent_there(work: &DestinationWork) -> Sent {
+    let Repository { location, path, .. } = &work.repository;
     let repository = SentRepository {
-        destination_id,
+        destination_id: work.destination,
         path: path.clone(),
+        address: Some(address(location, path)),
     };
     Sent {
         repositories: vec![repository],

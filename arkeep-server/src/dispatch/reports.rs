@@ -124,6 +124,7 @@ impl Inner {
                 .saturating_add(result.files_unmodified),
             verified_at: None,
             present: true,
+            repository: repository.address.clone(),
         })
     }
 }

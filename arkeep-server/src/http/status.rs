@@ -49,6 +49,11 @@ impl From<Refusal> for Problem {
                 Self::new(Code::Conflict, "it would be the second of its kind")
                     .at(field, "is taken")
             }
+            Refusal::OtherPassword { position } => Self::invalid(
+                format!("destinations[{position}].path"),
+                "is the repository of another policy, with another password: give that one's \
+                 repository_password, or another path",
+            ),
             Refusal::Dangling { field } => Self::invalid(field, "names nothing that exists"),
             other => Self::new(Code::Conflict, other.to_string()),
         }

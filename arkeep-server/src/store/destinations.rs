@@ -6,6 +6,7 @@ use arkeep_core::repository::Location;
 use arkeep_core::{DestinationId, StoreError, Timestamp};
 use async_trait::async_trait;
 
+use super::policies::RepositoryPasswords;
 use super::{Listed, Page, SecretChange, WriteError};
 
 /// Keeps destinations.
@@ -21,7 +22,14 @@ pub trait DestinationStore: fmt::Debug + Send + Sync {
     async fn list(&self, page: &Page) -> Result<Listed<Destination>, StoreError>;
 
     /// Changes a destination that is still of the version that the edit was made from.
-    async fn update(&self, edit: &DestinationEdit) -> Result<Destination, WriteError>;
+    ///
+    /// A new place must not bring repositories of different passwords together: refused as
+    /// [`Refusal::OtherPassword`](super::Refusal::OtherPassword).
+    async fn update(
+        &self,
+        edit: &DestinationEdit,
+        passwords: &dyn RepositoryPasswords,
+    ) -> Result<Destination, WriteError>;
 
     /// Removes a destination that no policy names, and to which no job was sent that is still open.
     async fn delete(&self, id: DestinationId, version: Option<u64>) -> Result<(), WriteError>;

@@ -174,6 +174,9 @@ pub struct SentRepository {
     pub destination_id: DestinationId,
     /// Its path below the destination's place.
     pub path: RelativePath,
+    /// Its [`address`](super::address::address), if it was sent and not left out.
+    #[serde(default)]
+    pub address: Option<String>,
 }
 
 /// A result that came after the job had ended, or from a holder that had lost it.

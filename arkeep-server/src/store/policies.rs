@@ -14,7 +14,17 @@ use super::{Listed, Page, WriteError};
 #[async_trait]
 pub trait PolicyStore: fmt::Debug + Send + Sync {
     /// Adds a policy. Names are unique without regard to case of ASCII letters.
-    async fn create(&self, new: &NewPolicy) -> Result<Policy, WriteError>;
+    ///
+    /// Two policies may have their repository at one [`address`](super::address::address), whichever
+    /// destinations they name, and then have one password: refused as [`Refusal::OtherPassword`]
+    /// otherwise, also when they are written at the same time.
+    ///
+    /// [`Refusal::OtherPassword`]: super::Refusal::OtherPassword
+    async fn create(
+        &self,
+        new: &NewPolicy,
+        passwords: &dyn RepositoryPasswords,
+    ) -> Result<Policy, WriteError>;
 
     /// The policy of this id.
     async fn find(&self, id: PolicyId) -> Result<Option<Policy>, StoreError>;
@@ -25,11 +35,15 @@ pub trait PolicyStore: fmt::Debug + Send + Sync {
 
     /// Changes a policy that is still of the version that the edit was made from.
     ///
-    /// A new password is refused as [`Refusal::Settled`] once a backup was given to the agent or a
+    /// What is promised of passwords in [`create`](Self::create) holds here too. A new one is refused as [`Refusal::Settled`] once a backup was given to the agent or a
     /// snapshot is known: the repositories have the old one, and nothing else here knows it.
     ///
     /// [`Refusal::Settled`]: super::Refusal::Settled
-    async fn update(&self, edit: &PolicyEdit) -> Result<Policy, WriteError>;
+    async fn update(
+        &self,
+        edit: &PolicyEdit,
+        passwords: &dyn RepositoryPasswords,
+    ) -> Result<Policy, WriteError>;
 
     /// Removes a policy of which no job is with an agent.
     ///
@@ -41,13 +55,28 @@ pub trait PolicyStore: fmt::Debug + Send + Sync {
         version: Option<u64>,
         now: Timestamp,
     ) -> Result<(), WriteError>;
+}
 
-    /// Other policies with a repository at the same destination and path: they share its password.
-    async fn sharing(
-        &self,
-        destination: DestinationId,
-        path: &RelativePath,
-    ) -> Result<Vec<Policy>, StoreError>;
+/// Compares sealed passwords for a store, which cannot open them.
+///
+/// It is asked inside the transaction of a write, so that what it says is still true when the write
+/// counts.
+pub trait RepositoryPasswords: fmt::Debug + Send + Sync {
+    /// Whether both are the same password.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when one cannot be opened: nothing is written then.
+    fn agree(&self, one: &SealedPassword, other: &SealedPassword) -> Result<bool, StoreError>;
+}
+
+/// A policy's repository password, as it is stored.
+#[derive(Debug, Clone)]
+pub struct SealedPassword {
+    /// The policy, to which it is sealed.
+    pub policy: PolicyId,
+    /// The sealed password.
+    pub blob: Vec<u8>,
 }
 
 /// A policy to be.

@@ -20,6 +20,7 @@ mod keys;
 mod logs;
 mod notices;
 mod policies;
+mod repositories;
 mod revocations;
 mod schedule;
 mod sealed;

@@ -84,4 +84,6 @@ pub struct Snapshot {
     pub verified_at: Option<Timestamp>,
     /// Whether the repository still listed it when last asked.
     pub present: bool,
+    /// The [`address`](super::address::address) of its repository when it was taken, where known.
+    pub repository: Option<String>,
 }

@@ -22,6 +22,7 @@ mod jobs;
 mod keys;
 mod logs;
 mod policies;
+mod repositories;
 mod revocations;
 mod sample;
 mod schedule;

@@ -53,6 +53,13 @@ pub enum Refusal {
         field: &'static str,
     },
 
+    /// A repository would have two passwords.
+    #[error("another policy has a repository at the same place, with another password")]
+    OtherPassword {
+        /// Which of the policy's destinations it is, from 0.
+        position: u32,
+    },
+
     /// It would leave nobody who can administer the server.
     #[error("this is the last active administrator")]
     LastAdmin,

@@ -19,10 +19,11 @@ use super::super::params::{Id, Params};
 use super::super::patch::{self, IfMatch, Tagged};
 use super::super::problem::{Code, Problem};
 use super::super::services::Api;
+use super::policies::Opened;
 use super::{PageBody, accepted, created, page};
 use crate::parameters::TestParameters;
 use crate::store::destinations::{Destination, DestinationEdit, NewDestination};
-use crate::store::{SecretChange, sealed};
+use crate::store::{Refusal, SecretChange, WriteError, sealed};
 
 #[derive(Serialize)]
 pub(super) struct DestinationBody {
@@ -180,7 +181,15 @@ pub(super) async fn change(
         enabled: sent.enabled,
         at: api.clock.now(),
     };
-    Ok(tagged(api.stores.destinations.update(&edit).await?))
+    let passwords = Opened(api.sealer.as_ref());
+    let changed = api.stores.destinations.update(&edit, &passwords).await;
+    changed.map(tagged).map_err(|error| match error {
+        WriteError::Refused(Refusal::OtherPassword { .. }) => Problem::invalid(
+            "location",
+            "has repositories of other policies at the same paths, with other passwords",
+        ),
+        other => other.into(),
+    })
 }
 
 pub(super) async fn delete(

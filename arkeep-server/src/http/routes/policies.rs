@@ -6,8 +6,8 @@ pub(super) mod shape;
 use arkeep_auth::Role;
 use arkeep_core::job::JobKind;
 use arkeep_core::policy::Hooks;
-use arkeep_core::{AgentId, ExposeSecret, PolicyId, SecretString};
-use arkeep_vault::Sealed;
+use arkeep_core::{AgentId, ExposeSecret, PolicyId, SecretString, StoreError};
+use arkeep_vault::{Sealed, Sealer};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -24,7 +24,7 @@ use super::super::problem::{Code, Problem};
 use super::super::services::Api;
 use super::{PageBody, accepted, created, page};
 use crate::parameters::NoParameters;
-use crate::store::policies::{NewPolicy, Policy, PolicyDestination, PolicyEdit};
+use crate::store::policies::{NewPolicy, Policy, PolicyEdit, RepositoryPasswords, SealedPassword};
 use crate::store::sealed;
 use shape::{PolicyBody, Sent, Writable};
 
@@ -55,7 +55,6 @@ pub(super) async fn create(
     let password = given.clone().unwrap_or_else(|| api.new_password());
     let (name, enabled) = (sent.name.clone(), sent.enabled);
     let (destinations, settings) = sent.split(id)?;
-    api.same_password(id, &destinations, &password).await?;
     let new = NewPolicy {
         id,
         agent: agent.id,
@@ -66,7 +65,11 @@ pub(super) async fn create(
         settings,
         created_at: now,
     };
-    let policy = api.stores.policies.create(&new).await?;
+    let policy = api
+        .stores
+        .policies
+        .create(&new, &Opened(api.sealer.as_ref()))
+        .await?;
     let body = Made {
         repository_password: given.is_none().then(|| password.expose_secret().to_owned()),
         policy: PolicyBody::from(policy.clone()),
@@ -130,8 +133,6 @@ pub(super) async fn change(
         Some(password) => Some(api.seal_password(id, password)?),
         None => None,
     };
-    let password = given.unwrap_or(old);
-    api.same_password(id, &destinations, &password).await?;
     let edit = PolicyEdit {
         id,
         version: before.version,
@@ -142,7 +143,12 @@ pub(super) async fn change(
         settings,
         at: api.clock.now(),
     };
-    Ok(tagged(api.stores.policies.update(&edit).await?))
+    Ok(tagged(
+        api.stores
+            .policies
+            .update(&edit, &Opened(api.sealer.as_ref()))
+            .await?,
+    ))
 }
 
 pub(super) async fn delete(
@@ -258,32 +264,24 @@ impl Api {
         })?;
         Ok(self.sealer.open_str(&sealed, &binding)?)
     }
+}
 
-    // Two policies that name the same place share one repository on purpose, and a repository has
-    // one password.
-    async fn same_password(
-        &self,
-        id: PolicyId,
-        destinations: &[PolicyDestination],
-        password: &SecretString,
-    ) -> Result<(), Problem> {
-        for (index, destination) in destinations.iter().enumerate() {
-            let place = destination.destination_id;
-            let sharing = self
-                .stores
-                .policies
-                .sharing(place, &destination.path)
-                .await?;
-            for other in sharing.iter().filter(|other| other.id != id) {
-                if self.open_password(other)?.expose_secret() != password.expose_secret() {
-                    let field = format!("destinations[{index}].path");
-                    let detail = "is the repository of another policy, with another password: \
-                                  give that one's repository_password, or another path";
-                    return Err(Problem::invalid(field, detail));
-                }
-            }
-        }
-        Ok(())
+/// Opens what a store wants compared.
+#[derive(Debug)]
+pub(super) struct Opened<'a>(pub(super) &'a dyn Sealer);
+
+impl Opened<'_> {
+    fn open(&self, password: &SealedPassword) -> Result<SecretString, StoreError> {
+        let sealed = Sealed::parse(&password.blob).map_err(StoreError::unavailable)?;
+        let binding = sealed::policy_repository_password(password.policy);
+        let opened = self.0.open_str(&sealed, &binding);
+        opened.map_err(StoreError::unavailable)
+    }
+}
+
+impl RepositoryPasswords for Opened<'_> {
+    fn agree(&self, one: &SealedPassword, other: &SealedPassword) -> Result<bool, StoreError> {
+        Ok(self.open(one)?.expose_secret() == self.open(other)?.expose_secret())
     }
 }
 

@@ -8,6 +8,7 @@ use sqlx::{Postgres, Transaction};
 
 use super::PostgresStore;
 use super::columns::{Columns as _, failed, signed, to_json};
+use super::repositories::name_all;
 use crate::store::jobs::LateResult;
 
 #[async_trait]
@@ -42,6 +43,7 @@ impl JobQueue for PostgresStore {
         }
         // Alone, so that nobody else gives out another job of the policy in between.
         let mut transaction = self.begin().await?;
+        name_all(&mut transaction).await?;
         let claimed = sqlx::query(
             "UPDATE jobs SET state = 'leased', attempt = attempt + 1, fence = fence + 1, \
              lease_until = $3, applied_sequence = 0 \
@@ -50,6 +52,16 @@ impl JobQueue for PostgresStore {
                  AND NOT (folds AND EXISTS (SELECT 1 FROM jobs ahead \
                      WHERE ahead.policy_id = next.policy_id AND ahead.kind = next.kind \
                      AND ahead.state IN ('leased', 'running'))) \
+                 AND NOT (kind = 'backup' AND EXISTS (SELECT 1 FROM policy_destinations mine \
+                     JOIN jobs other ON other.agent_id <> next.agent_id AND other.kind = 'backup' \
+                         AND other.state IN ('leased', 'running') \
+                     WHERE mine.policy_id = next.policy_id \
+                     AND NOT EXISTS (SELECT 1 FROM snapshots \
+                         WHERE snapshots.repository = mine.repository) \
+                     AND (EXISTS (SELECT 1 FROM policy_destinations theirs \
+                             WHERE theirs.policy_id = other.policy_id \
+                             AND theirs.repository = mine.repository) \
+                         OR EXISTS (SELECT 1 FROM json_array_elements(other.sent::JSON -> 'repositories') AS sent (value) WHERE sent.value ->> 'address' = mine.repository)))) \
                  ORDER BY id LIMIT 1 FOR UPDATE) \
              RETURNING id, kind, policy_id, attempt, fence, deadline, parameters",
         )

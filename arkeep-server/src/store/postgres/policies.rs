@@ -1,5 +1,4 @@
-use arkeep_core::repository::RelativePath;
-use arkeep_core::{AgentId, DestinationId, PolicyId, StoreError, Timestamp};
+use arkeep_core::{AgentId, PolicyId, StoreError, Timestamp};
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Transaction};
@@ -7,7 +6,10 @@ use sqlx::{Postgres, Transaction};
 use super::PostgresStore;
 use super::columns::{Columns as _, below, bound, failed, one_more, signed, taken, to_json};
 use super::destinations::absent_or_stale;
-use crate::store::policies::{NewPolicy, Policy, PolicyDestination, PolicyEdit, PolicyStore};
+use super::repositories::one_password_each;
+use crate::store::policies::{
+    NewPolicy, Policy, PolicyDestination, PolicyEdit, PolicyStore, RepositoryPasswords,
+};
 use crate::store::{Listed, Page, Refusal, WriteError};
 
 /// Policies with their destinations as one column of JSON, so that a page is one statement.
@@ -20,7 +22,11 @@ macro_rules! policy_columns {
 }
 #[async_trait]
 impl PolicyStore for PostgresStore {
-    async fn create(&self, new: &NewPolicy) -> Result<Policy, WriteError> {
+    async fn create(
+        &self,
+        new: &NewPolicy,
+        passwords: &dyn RepositoryPasswords,
+    ) -> Result<Policy, WriteError> {
         let mut transaction = self.begin().await?;
         let made = sqlx::query(
             "INSERT INTO policies (id, agent_id, name, enabled, repository_password, settings, \
@@ -41,6 +47,7 @@ impl PolicyStore for PostgresStore {
             return Err(Refusal::Dangling { field: "agent_id" }.into());
         }
         insert_destinations(&mut transaction, new.id, &new.destinations).await?;
+        one_password_each(&mut transaction, &new.id.to_string(), passwords).await?;
         let made = one(&mut transaction, new.id).await?;
         transaction.commit().await.map_err(failed)?;
         Ok(made.ok_or(Refusal::NotFound)?)
@@ -81,7 +88,11 @@ impl PolicyStore for PostgresStore {
         Ok(Listed::cut(found, page, |one: &Policy| one.id.as_uuid()))
     }
 
-    async fn update(&self, edit: &PolicyEdit) -> Result<Policy, WriteError> {
+    async fn update(
+        &self,
+        edit: &PolicyEdit,
+        passwords: &dyn RepositoryPasswords,
+    ) -> Result<Policy, WriteError> {
         let mut transaction = self.begin().await?;
         let changed = sqlx::query(
             "UPDATE policies SET version = version + 1, name = $3, enabled = $4, \
@@ -114,6 +125,7 @@ impl PolicyStore for PostgresStore {
             .await
             .map_err(failed)?;
         insert_destinations(&mut transaction, edit.id, &edit.destinations).await?;
+        one_password_each(&mut transaction, &edit.id.to_string(), passwords).await?;
         let changed = one(&mut transaction, edit.id).await?;
         transaction.commit().await.map_err(failed)?;
         Ok(changed.ok_or(Refusal::NotFound)?)
@@ -157,26 +169,6 @@ impl PolicyStore for PostgresStore {
         }
         transaction.commit().await.map_err(failed)?;
         Ok(())
-    }
-
-    async fn sharing(
-        &self,
-        destination: DestinationId,
-        path: &RelativePath,
-    ) -> Result<Vec<Policy>, StoreError> {
-        sqlx::query(concat!(
-            policy_columns!(),
-            "WHERE p.id IN (SELECT policy_id FROM policy_destinations \
-             WHERE destination_id = $1 AND path = $2) ORDER BY p.id DESC"
-        ))
-        .bind(destination.to_string())
-        .bind(path.as_str())
-        .fetch_all(&self.pool)
-        .await
-        .map_err(failed)?
-        .iter()
-        .map(policy)
-        .collect()
     }
 }
 

@@ -15,8 +15,10 @@ impl SnapshotStore for PostgresStore {
         let recorded = sqlx::query(
             "INSERT INTO snapshots (id, restic_id, policy_id, agent_id, destination_id, path, \
              job_id, taken_at, hostname, paths, tags, bytes_processed, bytes_added, files, \
-             verified_at, present) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
+             verified_at, present, repository) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
+             coalesce($17, (SELECT repository FROM policy_destinations \
+                 WHERE policy_id = $3 AND destination_id = $5 AND path = $6))) \
              ON CONFLICT (policy_id, destination_id, restic_id) \
              DO UPDATE SET present = TRUE, job_id = coalesce(snapshots.job_id, excluded.job_id) \
              RETURNING id",
@@ -37,6 +39,7 @@ impl SnapshotStore for PostgresStore {
         .bind(signed(snapshot.files))
         .bind(snapshot.verified_at.map(|at| at.as_unix_millis()))
         .bind(snapshot.present)
+        .bind(&snapshot.repository)
         .fetch_one(&self.pool)
         .await;
         match recorded {
@@ -138,5 +141,6 @@ fn snapshot(row: &PgRow) -> Result<Snapshot, StoreError> {
         files: row.count("files")?,
         verified_at: row.time_if("verified_at")?,
         present: row.flag("present")?,
+        repository: row.text_if("repository")?,
     })
 }

@@ -4,7 +4,9 @@ use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
 use super::columns::{Columns as _, below, bound, failed, one_more, signed, taken, to_json};
+use super::repositories::one_password_each;
 use crate::store::destinations::{Destination, DestinationEdit, DestinationStore, NewDestination};
+use crate::store::policies::RepositoryPasswords;
 use crate::store::{Listed, Page, Refusal, SecretChange, WriteError};
 
 #[async_trait]
@@ -52,7 +54,11 @@ impl DestinationStore for SqliteStore {
         }))
     }
 
-    async fn update(&self, edit: &DestinationEdit) -> Result<Destination, WriteError> {
+    async fn update(
+        &self,
+        edit: &DestinationEdit,
+        passwords: &dyn RepositoryPasswords,
+    ) -> Result<Destination, WriteError> {
         let (replace, credentials) = match &edit.credentials {
             SecretChange::Keep => (false, None),
             SecretChange::Clear => (true, None),
@@ -79,6 +85,8 @@ impl DestinationStore for SqliteStore {
         .map_err(taken("name"))?;
         match row {
             Some(row) => {
+                forget_addresses(&mut transaction, edit).await?;
+                one_password_each(&mut transaction, &edit.id.to_string(), passwords).await?;
                 transaction.commit().await.map_err(failed)?;
                 Ok(destination(&row)?)
             }
@@ -120,6 +128,19 @@ impl DestinationStore for SqliteStore {
         transaction.commit().await.map_err(failed)?;
         Ok(())
     }
+}
+
+/// They are made anew from the place that was written.
+async fn forget_addresses(
+    transaction: &mut sqlx::Transaction<'_, sqlx::Sqlite>,
+    edit: &DestinationEdit,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE policy_destinations SET repository = NULL WHERE destination_id = $1")
+        .bind(edit.id.to_string())
+        .execute(&mut **transaction)
+        .await
+        .map_err(failed)?;
+    Ok(())
 }
 
 /// Why a write that named a version found no row.

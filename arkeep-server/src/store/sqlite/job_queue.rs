@@ -8,6 +8,7 @@ use sqlx::{Sqlite, Transaction};
 
 use super::SqliteStore;
 use super::columns::{Columns as _, failed, signed, to_json};
+use super::repositories::name_all;
 use crate::store::jobs::LateResult;
 
 #[async_trait]
@@ -37,7 +38,12 @@ impl JobQueue for SqliteStore {
         lease: Duration,
         now: Timestamp,
     ) -> Result<Option<ClaimedJob>, StoreError> {
-        sqlx::query(
+        if !self.has_queued(agent).await? {
+            return Ok(None);
+        }
+        let mut transaction = self.begin().await?;
+        name_all(&mut transaction).await?;
+        let claimed = sqlx::query(
             "UPDATE jobs SET state = 'leased', attempt = attempt + 1, fence = fence + 1, \
              lease_until = $3, applied_sequence = 0 \
              WHERE id = (SELECT id FROM jobs next WHERE agent_id = $1 AND state = 'queued' \
@@ -45,27 +51,39 @@ impl JobQueue for SqliteStore {
                  AND NOT (folds = 1 AND EXISTS (SELECT 1 FROM jobs ahead \
                      WHERE ahead.policy_id = next.policy_id AND ahead.kind = next.kind \
                      AND ahead.state IN ('leased', 'running'))) \
+                 AND NOT (kind = 'backup' AND EXISTS (SELECT 1 FROM policy_destinations mine \
+                     JOIN jobs other ON other.agent_id <> next.agent_id AND other.kind = 'backup' \
+                         AND other.state IN ('leased', 'running') \
+                     WHERE mine.policy_id = next.policy_id \
+                     AND NOT EXISTS (SELECT 1 FROM snapshots \
+                         WHERE snapshots.repository = mine.repository) \
+                     AND (EXISTS (SELECT 1 FROM policy_destinations theirs \
+                             WHERE theirs.policy_id = other.policy_id \
+                             AND theirs.repository = mine.repository) \
+                         OR EXISTS (SELECT 1 FROM json_each(other.sent, '$.repositories') sent WHERE sent.value ->> 'address' = mine.repository)))) \
                  ORDER BY id LIMIT 1) \
              RETURNING id, kind, policy_id, attempt, fence, deadline, parameters",
         )
         .bind(agent.to_string())
         .bind(now.as_unix_millis())
         .bind(now.plus(lease).as_unix_millis())
-        .fetch_optional(&self.writer)
+        .fetch_optional(&mut *transaction)
         .await
-        .map_err(failed)?
-        .map(|row| {
-            Ok(ClaimedJob {
-                id: row.word("id")?,
-                kind: row.word("kind")?,
-                policy: row.word_if("policy_id")?,
-                attempt: row.count("attempt")?,
-                fence: Fence(row.count("fence")?),
-                deadline: row.time_if("deadline")?,
-                parameters: row.text("parameters")?,
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        claimed
+            .map(|row| {
+                Ok(ClaimedJob {
+                    id: row.word("id")?,
+                    kind: row.word("kind")?,
+                    policy: row.word_if("policy_id")?,
+                    attempt: row.count("attempt")?,
+                    fence: Fence(row.count("fence")?),
+                    deadline: row.time_if("deadline")?,
+                    parameters: row.text("parameters")?,
+                })
             })
-        })
-        .transpose()
+            .transpose()
     }
 
     async fn apply(
@@ -174,6 +192,19 @@ impl JobQueue for SqliteStore {
         rows.iter()
             .map(|row| Ok((row.word("id")?, row.word("state")?)))
             .collect()
+    }
+}
+
+impl SqliteStore {
+    /// Whether it is worth waiting for the lock of all writers.
+    async fn has_queued(&self, agent: AgentId) -> Result<bool, StoreError> {
+        let found =
+            sqlx::query("SELECT 1 FROM jobs WHERE agent_id = $1 AND state = 'queued' LIMIT 1")
+                .bind(agent.to_string())
+                .fetch_optional(&self.reader)
+                .await
+                .map_err(failed)?;
+        Ok(found.is_some())
     }
 }
 

@@ -10,7 +10,7 @@ use arkeep_server::store::snapshots::{Snapshot, SnapshotStore};
 use arkeep_vault::Sealer as _;
 
 use super::{PASSWORD, Server, until};
-use crate::store::NOON;
+use crate::store::{NOON, SameBytes};
 
 impl Server {
     /// Enqueues a test of the first destination of `at`, for the agent of `by`.
@@ -39,7 +39,7 @@ impl Server {
             at: NOON,
         };
         change(&mut edit);
-        DestinationStore::update(&self.sandbox.store, &edit)
+        DestinationStore::update(&self.sandbox.store, &edit, &SameBytes)
             .await
             .expect("an edit that fits");
     }
@@ -62,6 +62,7 @@ impl Server {
             files: 1,
             verified_at: None,
             present: true,
+            repository: None,
         };
         self.sandbox
             .store

@@ -39,7 +39,7 @@ use arkeep_vault::{Keyring, Sealer, Vault};
 use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
 
-use crate::store::{NOON, Sandbox, new_policy};
+use crate::store::{NOON, SameBytes, Sandbox, new_policy};
 
 /// A server's dispatcher, and the state below it.
 struct Server {
@@ -87,7 +87,7 @@ impl Server {
             .seal_str(&SecretString::from(PASSWORD), &place)
             .expect("a password is sealed");
         new.repository_password = sealed.into_bytes();
-        PolicyStore::create(&self.sandbox.store, &new)
+        PolicyStore::create(&self.sandbox.store, &new, &SameBytes)
             .await
             .expect("a new policy")
     }
@@ -104,7 +104,7 @@ impl Server {
             at: self.clock.now(),
         };
         change(&mut edit);
-        *policy = PolicyStore::update(&self.sandbox.store, &edit)
+        *policy = PolicyStore::update(&self.sandbox.store, &edit, &SameBytes)
             .await
             .expect("an edit that fits");
     }

@@ -36,6 +36,7 @@ async fn snapshot(server: &Server, admin: &mut Client, present: bool) -> Fallibl
             files: 1,
             verified_at: None,
             present,
+            repository: None,
         })
         .await?
         .ok_or("its policy is gone")?;

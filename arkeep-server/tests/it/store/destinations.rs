@@ -6,10 +6,11 @@ use arkeep_server::store::destinations::{
     Destination, DestinationEdit, DestinationStore, NewDestination,
 };
 use arkeep_server::store::jobs::{JobStore as _, Sent, SentRepository};
+use arkeep_server::store::policies::PolicyStore;
 use arkeep_server::store::{Refusal, SecretChange};
 
 use super::users::assert_refused;
-use super::{NOON, Sandbox, Tested, after, local};
+use super::{NOON, SameBytes, Sandbox, Tested, after, local, new_policy};
 
 #[tokio::test]
 async fn are_found_as_they_were_made() -> Tested {
@@ -66,7 +67,7 @@ async fn credentials_stay_unless_they_are_set_or_cleared() -> Tested {
             at: after(second),
             ..edit(&made)
         };
-        made = DestinationStore::update(&sandbox.store, &edit).await?;
+        made = DestinationStore::update(&sandbox.store, &edit, &SameBytes).await?;
 
         assert_eq!(
             (made.credentials.clone(), made.credentials_updated_at),
@@ -80,14 +81,14 @@ async fn credentials_stay_unless_they_are_set_or_cleared() -> Tested {
 async fn a_write_from_an_old_version_is_refused() -> Tested {
     let sandbox = Sandbox::new().await;
     let made = sandbox.destination().await;
-    DestinationStore::update(&sandbox.store, &edit(&made)).await?;
+    DestinationStore::update(&sandbox.store, &edit(&made), &SameBytes).await?;
 
-    let late = DestinationStore::update(&sandbox.store, &edit(&made)).await;
+    let late = DestinationStore::update(&sandbox.store, &edit(&made), &SameBytes).await;
     assert_refused(late, Refusal::Stale);
     let removed = DestinationStore::delete(&sandbox.store, made.id, Some(1)).await;
     assert_refused(removed, Refusal::Stale);
     DestinationStore::delete(&sandbox.store, made.id, Some(2)).await?;
-    let gone = DestinationStore::update(&sandbox.store, &edit(&made)).await;
+    let gone = DestinationStore::update(&sandbox.store, &edit(&made), &SameBytes).await;
     assert_refused(gone, Refusal::NotFound);
     Ok(())
 }
@@ -103,7 +104,7 @@ async fn no_two_have_one_name() -> Tested {
         ..edit(&second)
     };
 
-    let answer = DestinationStore::update(&sandbox.store, &renamed).await;
+    let answer = DestinationStore::update(&sandbox.store, &renamed, &SameBytes).await;
     assert_refused(answer, Refusal::Taken { field: "name" });
     Ok(())
 }
@@ -118,6 +119,36 @@ async fn one_that_a_policy_names_stays() -> Tested {
     let removed = DestinationStore::delete(&sandbox.store, destination.id, None).await;
 
     assert_refused(removed, Refusal::InUse { by: "policies" });
+    Ok(())
+}
+
+/// DESIGN §3
+#[tokio::test]
+async fn a_place_that_brings_two_passwords_together_is_refused() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let (one, other) = (sandbox.destination().await, sandbox.destination().await);
+    let away = DestinationEdit {
+        location: local("/mnt/other"),
+        ..edit(&other)
+    };
+    let other = DestinationStore::update(&sandbox.store, &away, &SameBytes).await?;
+    for (destination, password) in [(one.id, "a"), (other.id, "b")] {
+        let mut new = new_policy(agent, &[destination]);
+        new.destinations[0].path = "shared".parse()?;
+        new.repository_password = password.as_bytes().to_vec();
+        PolicyStore::create(&sandbox.store, &new, &SameBytes).await?;
+    }
+
+    let back = DestinationEdit {
+        location: local("/srv//backup/"),
+        ..edit(&other)
+    };
+    let refused = DestinationStore::update(&sandbox.store, &back, &SameBytes).await;
+
+    assert_refused(refused, Refusal::OtherPassword { position: 0 });
+    let found = DestinationStore::find(&sandbox.store, other.id).await?;
+    assert_eq!(found, Some(other));
     Ok(())
 }
 
@@ -146,6 +177,7 @@ async fn one_to_which_an_open_job_was_sent_stays() -> Tested {
         repositories: vec![SentRepository {
             destination_id: used.id,
             path: RelativePath::default(),
+            address: None,
         }],
         ..Sent::default()
     };

@@ -7,10 +7,12 @@ use arkeep_core::policy::Source;
 use arkeep_core::queue::{Applied, JobQueue, NewJob};
 use arkeep_core::{AgentId, DestinationId, JobId, PolicyId, StoreError, SystemEntropy};
 use arkeep_server::store::jobs::{JobFilter, JobStore, Sent, SentRepository};
-use arkeep_server::store::{AgentStore as _, Page};
+use arkeep_server::store::policies::{PolicyEdit, PolicyStore};
+use arkeep_server::store::snapshots::Snapshot;
+use arkeep_server::store::{AgentStore as _, Page, SnapshotStore};
 use arkeep_transport::enrollment::EnrollmentStore as _;
 
-use super::{NOON, Sandbox, Tested, after};
+use super::{NOON, SameBytes, Sandbox, Tested, after, new_policy};
 
 #[tokio::test]
 async fn show_what_their_agent_reported() -> Tested {
@@ -158,6 +160,7 @@ async fn remember_where_their_holder_was_sent() -> Tested {
         repositories: vec![SentRepository {
             destination_id: destination,
             path: "nightly".parse()?,
+            address: Some("local:/srv/backup/nightly".to_owned()),
         }],
         sources: vec![Source::Path("/etc".to_owned())],
         tags: vec!["nightly".to_owned()],
@@ -335,6 +338,67 @@ async fn one_whose_end_was_asked_for_ends_when_its_agent_is_away() -> Tested {
     assert_eq!(job.state, JobState::Cancelled);
     let code = job.error.map(|error| error.code);
     assert_eq!(code.as_deref(), Some("agent_away"));
+    Ok(())
+}
+
+/// G5: two first backups would both make the repository.
+#[tokio::test]
+async fn the_first_use_of_a_repository_is_one_agents_alone() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let (first, second) = (sandbox.agent().await.id, sandbox.agent().await.id);
+    let mut policies = Vec::new();
+    for agent in [first, second] {
+        // Two destinations that stand for one place.
+        let mut new = new_policy(agent, &[sandbox.destination().await.id]);
+        new.destinations[0].path = "shared".parse()?;
+        let policy = PolicyStore::create(&sandbox.store, &new, &SameBytes).await?;
+        policies.push(policy);
+    }
+    for policy in &policies {
+        enqueue(&sandbox, policy.agent, Some(policy.id), 1).await?;
+    }
+    let claimed = claim(&sandbox, first).await?.ok_or("nothing to claim")?;
+    let sent = Sent {
+        repositories: vec![SentRepository {
+            destination_id: policies[0].destinations[0].destination_id,
+            path: "shared".parse()?,
+            address: Some("local:/srv/backup/shared".to_owned()),
+        }],
+        ..Sent::default()
+    };
+    let noted = sandbox
+        .store
+        .note_assignment(claimed.id, claimed.fence, &sent);
+    assert!(noted.await?);
+    assert_eq!(claim(&sandbox, second).await?, None);
+
+    // What the holder was sent to do does not change with its policy.
+    let away = PolicyEdit {
+        id: policies[0].id,
+        version: policies[0].version,
+        name: policies[0].name.clone(),
+        enabled: true,
+        destinations: Vec::new(),
+        repository_password: None,
+        settings: policies[0].settings.clone(),
+        at: NOON,
+    };
+    PolicyStore::update(&sandbox.store, &away, &SameBytes).await?;
+    assert_eq!(claim(&sandbox, second).await?, None);
+    let alone = enqueue(&sandbox, second, None, 2).await?;
+    let passed = claim(&sandbox, second).await?.ok_or("nothing to claim")?;
+    assert_eq!(passed.id, alone);
+
+    let taken = Snapshot {
+        policy: policies[0].id,
+        agent: first,
+        destination: policies[0].destinations[0].destination_id,
+        path: "shared".parse()?,
+        repository: Some("local:/srv/backup/shared".to_owned()),
+        ..super::snapshots::snapshot(&sandbox).await
+    };
+    SnapshotStore::record(&sandbox.store, &taken).await?;
+    assert!(claim(&sandbox, second).await?.is_some());
     Ok(())
 }
 

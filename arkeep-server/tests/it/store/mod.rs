@@ -31,11 +31,12 @@ use std::sync::Arc;
 
 use arkeep_core::policy::Source;
 use arkeep_core::repository::{LocalLocation, Location};
-use arkeep_core::{AgentId, DestinationId, PolicyId, SystemEntropy, Timestamp};
+use arkeep_core::{AgentId, DestinationId, PolicyId, StoreError, SystemEntropy, Timestamp};
 use arkeep_server::store::agents::{Agent, AgentStore, NewAgent, NewJoinToken};
 use arkeep_server::store::destinations::{Destination, DestinationStore, NewDestination};
 use arkeep_server::store::policies::{
-    NewPolicy, Policy, PolicyDestination, PolicySettings, PolicyStore,
+    NewPolicy, Policy, PolicyDestination, PolicySettings, PolicyStore, RepositoryPasswords,
+    SealedPassword,
 };
 use arkeep_server::store::sqlite::SqliteStore;
 use arkeep_vault::{Keyring, Sealer, Vault};
@@ -76,7 +77,7 @@ impl Sandbox {
     }
 
     pub(crate) async fn policy(&self, agent: AgentId, destinations: &[DestinationId]) -> Policy {
-        PolicyStore::create(&self.store, &new_policy(agent, destinations))
+        PolicyStore::create(&self.store, &new_policy(agent, destinations), &SameBytes)
             .await
             .expect("a new policy")
     }
@@ -129,6 +130,16 @@ pub(crate) fn new_policy(agent: AgentId, destinations: &[DestinationId]) -> NewP
             ..PolicySettings::default()
         },
         created_at: NOON,
+    }
+}
+
+/// For policies whose passwords were never sealed.
+#[derive(Debug)]
+pub(crate) struct SameBytes;
+
+impl RepositoryPasswords for SameBytes {
+    fn agree(&self, one: &SealedPassword, other: &SealedPassword) -> Result<bool, StoreError> {
+        Ok(one.blob == other.blob)
     }
 }
 

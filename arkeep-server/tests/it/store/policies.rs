@@ -8,7 +8,7 @@ use arkeep_server::store::policies::{
 use arkeep_server::store::{JobStore, Page, Refusal, SnapshotStore as _};
 
 use super::users::assert_refused;
-use super::{NOON, Sandbox, Tested, after, new_policy};
+use super::{NOON, SameBytes, Sandbox, Tested, after, new_policy};
 
 #[tokio::test]
 async fn are_found_as_they_were_made() -> Tested {
@@ -22,7 +22,7 @@ async fn are_found_as_they_were_made() -> Tested {
         ..Retention::default()
     });
 
-    let made = PolicyStore::create(&sandbox.store, &new).await?;
+    let made = PolicyStore::create(&sandbox.store, &new, &SameBytes).await?;
 
     assert_eq!(made.destinations, new.destinations);
     assert_eq!(made.settings, new.settings);
@@ -46,9 +46,10 @@ async fn name_what_is_there() -> Tested {
     let nobody = AgentId::mint(NOON, &SystemEntropy);
     let nowhere = DestinationId::mint(NOON, &SystemEntropy);
 
-    let answer = PolicyStore::create(&sandbox.store, &new_policy(nobody, &[])).await;
+    let answer = PolicyStore::create(&sandbox.store, &new_policy(nobody, &[]), &SameBytes).await;
     assert_refused(answer, Refusal::Dangling { field: "agent_id" });
-    let answer = PolicyStore::create(&sandbox.store, &new_policy(agent, &[nowhere])).await;
+    let answer =
+        PolicyStore::create(&sandbox.store, &new_policy(agent, &[nowhere]), &SameBytes).await;
     assert_refused(
         answer,
         Refusal::Dangling {
@@ -69,7 +70,7 @@ async fn name_no_destination_twice() -> Tested {
         ..new_policy(agent, &[destination, destination])
     };
 
-    let answer = PolicyStore::create(&sandbox.store, &new).await;
+    let answer = PolicyStore::create(&sandbox.store, &new, &SameBytes).await;
 
     assert_refused(
         answer,
@@ -93,7 +94,11 @@ async fn change_as_a_whole_or_not_at_all() -> Tested {
         destinations: vec![pair(DestinationId::mint(NOON, &SystemEntropy))],
         ..edit(&made)
     };
-    assert!(PolicyStore::update(&sandbox.store, &broken).await.is_err());
+    assert!(
+        PolicyStore::update(&sandbox.store, &broken, &SameBytes)
+            .await
+            .is_err()
+    );
     let found = PolicyStore::find(&sandbox.store, made.id).await?;
     assert_eq!(found, Some(made.clone()));
 
@@ -102,11 +107,11 @@ async fn change_as_a_whole_or_not_at_all() -> Tested {
         repository_password: Some(b"other".to_vec()),
         ..edit(&made)
     };
-    let changed = PolicyStore::update(&sandbox.store, &whole).await?;
+    let changed = PolicyStore::update(&sandbox.store, &whole, &SameBytes).await?;
     assert_eq!(changed.destinations, [pair(second)]);
     assert_eq!(changed.repository_password, b"other");
     assert_eq!(changed.version, 2);
-    let late = PolicyStore::update(&sandbox.store, &whole).await;
+    let late = PolicyStore::update(&sandbox.store, &whole, &SameBytes).await;
     assert_refused(late, Refusal::Stale);
     Ok(())
 }
@@ -160,35 +165,85 @@ async fn the_password_stays_once_a_backup_was_given_out_or_a_snapshot_is_known()
         repository_password: Some(b"other".to_vec()),
         ..edit(policy)
     };
-    let waits = PolicyStore::update(&sandbox.store, &other(&with_job)).await?;
+    let waits = PolicyStore::update(&sandbox.store, &other(&with_job), &SameBytes).await?;
     assert_eq!(waits.repository_password, b"other");
     JobQueue::claim(&sandbox.store, agent, lease, NOON).await?;
 
     let found = PolicyStore::find(&sandbox.store, with_snapshot.policy).await?;
     for policy in [waits, found.ok_or("gone")?] {
-        let refused = PolicyStore::update(&sandbox.store, &other(&policy)).await;
+        let refused = PolicyStore::update(&sandbox.store, &other(&policy), &SameBytes).await;
         let field = "repository_password";
         assert_refused(refused, Refusal::Settled { field });
         let after = PolicyStore::find(&sandbox.store, policy.id).await?;
         assert_eq!(after, Some(policy.clone()));
-        PolicyStore::update(&sandbox.store, &edit(&policy)).await?;
+        PolicyStore::update(&sandbox.store, &edit(&policy), &SameBytes).await?;
     }
     Ok(())
 }
 
+/// A policy at `shared` below a destination, with this password.
+fn at_shared(agent: AgentId, destination: DestinationId, password: &str) -> NewPolicy {
+    let mut new = new_policy(agent, &[destination]);
+    new.destinations[0].path = "shared".parse().expect("a plain component");
+    new.repository_password = password.as_bytes().to_vec();
+    new
+}
+
+/// DESIGN §3
 #[tokio::test]
-async fn those_that_share_a_repository_are_found() -> Tested {
+async fn those_with_one_repository_have_one_password() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    // Both stand for one place.
+    let (one, other) = (
+        sandbox.destination().await.id,
+        sandbox.destination().await.id,
+    );
+    let create = |new: NewPolicy| {
+        let store = sandbox.store.clone();
+        async move { PolicyStore::create(&store, &new, &SameBytes).await }
+    };
+    create(at_shared(agent, one, "a")).await?;
+
+    for place in [one, other] {
+        let refused = create(at_shared(agent, place, "b")).await;
+        assert_refused(refused, Refusal::OtherPassword { position: 0 });
+    }
+    let second = create(at_shared(agent, other, "a")).await?;
+    let changed = PolicyEdit {
+        repository_password: Some(b"b".to_vec()),
+        ..edit(&second)
+    };
+    let refused = PolicyStore::update(&sandbox.store, &changed, &SameBytes).await;
+    assert_refused(refused, Refusal::OtherPassword { position: 0 });
+
+    let elsewhere = create(new_policy(agent, &[one])).await?;
+    let moved = PolicyEdit {
+        destinations: second.destinations,
+        ..edit(&elsewhere)
+    };
+    let refused = PolicyStore::update(&sandbox.store, &moved, &SameBytes).await;
+    assert_refused(refused, Refusal::OtherPassword { position: 0 });
+    Ok(())
+}
+
+/// DESIGN §3
+#[tokio::test]
+async fn one_repository_gets_one_password_from_concurrent_callers() -> Tested {
     let sandbox = Sandbox::new().await;
     let agent = sandbox.agent().await.id;
     let destination = sandbox.destination().await.id;
-    let policy = sandbox.policy(agent, &[destination]).await;
-    let path = &policy.destinations[0].path;
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let store = sandbox.store.clone();
+        let new = at_shared(agent, destination, &number.to_string());
+        calls.spawn(async move { PolicyStore::create(&store, &new, &SameBytes).await });
+    }
 
-    let sharing = PolicyStore::sharing(&sandbox.store, destination, path).await?;
-    assert_eq!(sharing, std::slice::from_ref(&policy));
-    let other = "elsewhere".parse()?;
-    let sharing = PolicyStore::sharing(&sandbox.store, destination, &other).await?;
-    assert_eq!(sharing, []);
+    let answers = calls.join_all().await;
+
+    let made = answers.iter().filter(|answer| answer.is_ok());
+    assert_eq!(made.count(), 1);
     Ok(())
 }
 

@@ -118,5 +118,6 @@ pub(super) async fn snapshot(sandbox: &Sandbox) -> Snapshot {
         files: 2,
         verified_at: None,
         present: true,
+        repository: Some(format!("local:/srv/backup/{}", policy.id)),
     }
 }

@@ -46,7 +46,9 @@ use arkeep_server::store::policies::{Policy, PolicyStore};
 use arkeep_server::store::postgres::PostgresStore;
 use sqlx::postgres::PgConnectOptions;
 
-pub(crate) use crate::store::{NOON, Tested, after, join_token, local, new_policy, sealer};
+pub(crate) use crate::store::{
+    NOON, SameBytes, Tested, after, join_token, local, new_policy, sealer,
+};
 use crate::store::{new_agent, new_destination};
 
 type Store = PostgresStore;
@@ -75,7 +77,7 @@ impl Sandbox {
     }
 
     async fn policy(&self, agent: AgentId, destinations: &[DestinationId]) -> Policy {
-        PolicyStore::create(&self.store, &new_policy(agent, destinations))
+        PolicyStore::create(&self.store, &new_policy(agent, destinations), &SameBytes)
             .await
             .expect("a new policy")
     }
