@@ -108,14 +108,17 @@ pub enum Enqueued {
     Folded(JobId),
     /// This one was made for the same tick before.
     Known(JobId),
+    /// Nothing was made: its agent or its policy is gone.
+    NotFound,
 }
 
 impl Enqueued {
-    /// The job that stands for what was asked.
+    /// The job that stands for what was asked, if there is one.
     #[must_use]
-    pub const fn job(self) -> JobId {
+    pub const fn job(self) -> Option<JobId> {
         match self {
-            Self::Created(job) | Self::Folded(job) | Self::Known(job) => job,
+            Self::Created(job) | Self::Folded(job) | Self::Known(job) => Some(job),
+            Self::NotFound => None,
         }
     }
 }

@@ -178,10 +178,10 @@ pub async fn enqueue_has_one_winner_among_concurrent_callers(
         .filter(|answer| matches!(answer, Enqueued::Created(_)))
         .collect();
     assert_eq!(winners.len(), 1);
-    let made = winners.first().map(|winner| winner.job());
+    let made = winners.first().and_then(|winner| winner.job());
     for answer in &answers {
         assert!(!matches!(answer, Enqueued::Folded(_)), "{answer:?}");
-        assert_eq!(Some(answer.job()), made);
+        assert_eq!(answer.job(), made);
     }
     Ok(())
 }

@@ -163,6 +163,7 @@ impl Api {
         };
         let enqueued = self.stores.queue.enqueue(&job).await?;
         self.fleet.wake(agent);
-        Ok(enqueued.job())
+        // Looked up before, and removed since.
+        enqueued.job().ok_or_else(Problem::not_found)
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use sqlx::{Sqlite, Transaction};
 
 use super::SqliteStore;
-use super::columns::{Columns as _, failed, signed, to_json};
+use super::columns::{Columns as _, failed, is_dangling, signed, to_json};
 use super::repositories::name_all;
 use crate::store::jobs::LateResult;
 
@@ -15,20 +15,17 @@ use crate::store::jobs::LateResult;
 impl JobQueue for SqliteStore {
     async fn enqueue(&self, job: &NewJob) -> Result<Enqueued, StoreError> {
         let mut transaction = self.begin().await?;
-        let enqueued = match job.policy.filter(|_| job.kind.folds()) {
-            Some(_) => match known(&mut transaction, job).await? {
-                Some(known) => Enqueued::Known(known),
-                None => match fold(&mut transaction, job).await? {
-                    Some(waiting) => Enqueued::Folded(waiting),
-                    None => insert(&mut transaction, job).await?,
-                },
-            },
-            None => insert(&mut transaction, job).await?,
+        let known = match folding(job) {
+            true => known(&mut transaction, job).await?,
+            false => None,
         };
-        if job.kind.folds() && !matches!(enqueued, Enqueued::Known(_)) {
-            remember_tick(&mut transaction, job, enqueued.job()).await?;
+        let enqueued = match known {
+            Some(known) => Enqueued::Known(known),
+            None => add(&mut transaction, job).await?,
+        };
+        if enqueued != Enqueued::NotFound {
+            transaction.commit().await.map_err(failed)?;
         }
-        transaction.commit().await.map_err(failed)?;
         Ok(enqueued)
     }
 
@@ -208,6 +205,30 @@ impl SqliteStore {
     }
 }
 
+/// Whether the job may be counted in another, or another in it.
+const fn folding(job: &NewJob) -> bool {
+    job.policy.is_some() && job.kind.folds()
+}
+
+/// Folds the job or inserts it, and remembers its tick.
+async fn add(
+    transaction: &mut Transaction<'_, Sqlite>,
+    job: &NewJob,
+) -> Result<Enqueued, StoreError> {
+    let waiting = match folding(job) {
+        true => fold(transaction, job).await?,
+        false => None,
+    };
+    let enqueued = match waiting {
+        Some(waiting) => Enqueued::Folded(waiting),
+        None => insert(transaction, job).await?,
+    };
+    if let (true, Some(stands_for)) = (folding(job), enqueued.job()) {
+        remember_tick(transaction, job, stands_for).await?;
+    }
+    Ok(enqueued)
+}
+
 async fn known(
     transaction: &mut Transaction<'_, Sqlite>,
     job: &NewJob,
@@ -249,7 +270,7 @@ async fn insert(
     transaction: &mut Transaction<'_, Sqlite>,
     job: &NewJob,
 ) -> Result<Enqueued, StoreError> {
-    sqlx::query(
+    let inserted = sqlx::query(
         "INSERT INTO jobs (id, kind, agent_id, policy_id, scheduled_for, deadline, source, \
          parameters, folds, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
@@ -264,9 +285,13 @@ async fn insert(
     .bind(job.kind.folds())
     .bind(job.created_at.as_unix_millis())
     .execute(&mut **transaction)
-    .await
-    .map_err(failed)?;
-    Ok(Enqueued::Created(job.id))
+    .await;
+    match inserted {
+        Ok(_) => Ok(Enqueued::Created(job.id)),
+        // Removed since whoever asks for work has looked.
+        Err(error) if is_dangling(&error) => Ok(Enqueued::NotFound),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 async fn remember_tick(

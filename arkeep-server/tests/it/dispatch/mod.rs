@@ -135,7 +135,7 @@ impl Server {
         };
         let enqueued = self.sandbox.store.enqueue(&job).await.expect("it is kept");
         self.dispatcher.wake(agent);
-        enqueued.job()
+        enqueued.job().expect("its policy is there")
     }
 
     async fn job(&self, id: JobId) -> Job {

@@ -498,6 +498,28 @@ async fn a_run_waits_for_its_agent_and_can_be_cancelled() -> Fallible {
     Ok(())
 }
 
+/// S15
+#[tokio::test]
+async fn a_run_beside_a_removal_is_refused_and_never_a_fault() -> Fallible {
+    let (server, mut admin) = Server::with_admin().await?;
+    let mut body = policy(&mut admin).await?;
+    let mut other = server.client();
+    other.bearer.clone_from(&admin.bearer);
+    for number in 0..20 {
+        body["name"] = json!(format!("policy {number}"));
+        let policy = admin.create("/api/v1/policies", &body).await?;
+        let (policy, nothing) = (path("policies", &policy), json!({}));
+        let run = format!("{policy}/run");
+
+        let (asked, removed) = tokio::join!(other.post(&run, &nothing), admin.delete(&policy));
+
+        let asked = asked?;
+        assert!([202, 404].contains(&asked.status), "{}", asked.text);
+        removed?.expect(204)?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_log_of_an_ended_job_can_be_followed_to_its_end() -> Fallible {
     let (_server, mut admin) = Server::with_admin().await?;

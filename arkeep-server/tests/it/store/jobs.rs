@@ -4,7 +4,7 @@ use arkeep_core::job::{
     DestinationResult, JobError, JobKind, JobReport, JobSource, JobState, Outcome, ReportBody,
 };
 use arkeep_core::policy::Source;
-use arkeep_core::queue::{Applied, JobQueue, NewJob};
+use arkeep_core::queue::{Applied, Enqueued, JobQueue, NewJob};
 use arkeep_core::{AgentId, DestinationId, JobId, PolicyId, StoreError, SystemEntropy};
 use arkeep_server::store::jobs::{JobFilter, JobStore, Sent, SentRepository};
 use arkeep_server::store::policies::{PolicyEdit, PolicyStore};
@@ -402,6 +402,35 @@ async fn the_first_use_of_a_repository_is_one_agents_alone() -> Tested {
     Ok(())
 }
 
+/// S5: whoever asks has looked before, and others remove meanwhile.
+#[tokio::test]
+async fn none_is_made_for_what_is_gone() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let job = |agent, policy| NewJob {
+        id: JobId::mint(NOON, &SystemEntropy),
+        kind: JobKind::Backup,
+        agent,
+        policy,
+        scheduled_for: NOON,
+        deadline: None,
+        source: JobSource::Manual,
+        parameters: "{}".to_owned(),
+        created_at: NOON,
+    };
+    let nobody = AgentId::mint(NOON, &SystemEntropy);
+    let nothing = PolicyId::mint(NOON, &SystemEntropy);
+
+    for gone in [job(nobody, None), job(agent, Some(nothing))] {
+        let enqueued = sandbox.store.enqueue(&gone).await?;
+        assert_eq!(enqueued, Enqueued::NotFound);
+    }
+
+    let all = JobStore::list(&sandbox.store, &JobFilter::default(), &Page::default()).await?;
+    assert_eq!(all.items, []);
+    Ok(())
+}
+
 #[tokio::test]
 async fn those_that_an_agent_holds_are_found() -> Tested {
     let sandbox = Sandbox::new().await;
@@ -435,7 +464,8 @@ async fn enqueue(
         parameters: "{}".to_owned(),
         created_at: after(second),
     };
-    Ok(sandbox.store.enqueue(&job).await?.job())
+    let enqueued = sandbox.store.enqueue(&job).await?;
+    Ok(enqueued.job().expect("agent and policy are there"))
 }
 
 async fn claim(

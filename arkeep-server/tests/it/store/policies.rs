@@ -259,7 +259,8 @@ async fn enqueue(sandbox: &Sandbox, policy: &Policy) -> Result<JobId, arkeep_cor
         parameters: "{}".to_owned(),
         created_at: NOON,
     };
-    Ok(sandbox.store.enqueue(&job).await?.job())
+    let enqueued = sandbox.store.enqueue(&job).await?;
+    Ok(enqueued.job().expect("its policy is there"))
 }
 
 fn pair(destination_id: DestinationId) -> PolicyDestination {
