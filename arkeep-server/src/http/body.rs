@@ -23,7 +23,7 @@ pub(super) struct Json<T>(pub(super) T);
 pub(super) struct NoBody;
 
 /// A JSON Merge Patch (RFC 7396), to be applied by [`patch`](super::patch).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct MergePatch(pub(super) serde_json::Map<String, Value>);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {

@@ -131,9 +131,33 @@ fn apply(target: &mut Value, patch: Map<String, Value>) {
     }
 }
 
+/// How often a change is made again when another one came in between.
+#[derive(Debug)]
+pub(super) struct Tries(usize);
+
+impl Tries {
+    /// Many for a caller who named no version, one for a caller who did.
+    pub(super) fn of(if_match: &IfMatch) -> Self {
+        Self(match if_match {
+            IfMatch::Any => MOST_TRIES,
+            IfMatch::OneOf(_) => 1,
+        })
+    }
+
+    /// Whether the change is to be made again.
+    pub(super) fn again<T>(&mut self, changed: &Result<T, Problem>) -> bool {
+        self.0 = self.0.saturating_sub(1);
+        let is_stale = |problem: &Problem| problem.code() == Code::PreconditionFailed;
+        self.0 > 0 && changed.as_ref().err().is_some_and(is_stale)
+    }
+}
+
 fn tag(version: u64) -> String {
     format!("\"{version}\"")
 }
+
+/// Of changes that race, one gets through each time.
+const MOST_TRIES: usize = 50;
 
 pub(super) fn stale() -> Problem {
     Problem::new(
@@ -201,6 +225,20 @@ mod tests {
         let refused = merge::<Value>(json!({"name": "a"}), MergePatch(patch), &["name"]);
 
         assert!(refused.is_err_and(|problem| problem.code() == Code::BadRequest));
+    }
+
+    #[test]
+    fn a_change_without_a_version_is_made_until_it_fits() {
+        let one = IfMatch::OneOf(vec!["\"1\"".to_owned()]);
+        let lost = Err::<(), _>(stale());
+
+        let mut many = Tries::of(&IfMatch::Any);
+        assert!(many.again(&lost) && many.again(&lost));
+        assert!(!many.again(&Ok::<_, Problem>(())));
+        assert!(!many.again(&Err::<(), _>(Problem::not_found())));
+        assert!(!Tries::of(&one).again(&lost));
+        let tries = std::iter::repeat_with(|| many.again(&lost));
+        assert!(tries.take_while(|again| *again).count() < MOST_TRIES);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::super::body::{Json, MergePatch, NoBody};
 use super::super::checks::{Checks, is_plain};
 use super::super::params::{Id, Params};
-use super::super::patch::{self, IfMatch, Tagged};
+use super::super::patch::{self, IfMatch, Tagged, Tries};
 use super::super::problem::{Code, Problem};
 use super::super::services::Api;
 use super::{PageBody, created, page};
@@ -160,6 +160,21 @@ pub(super) async fn change(
     State(api): State<Api>,
     Id(id): Id<AgentId>,
     if_match: IfMatch,
+    patch: MergePatch,
+) -> Result<Tagged<AgentBody>, Problem> {
+    let mut tries = Tries::of(&if_match);
+    loop {
+        let changed = change_once(&api, id, &if_match, patch.clone()).await;
+        if !tries.again(&changed) {
+            return changed;
+        }
+    }
+}
+
+async fn change_once(
+    api: &Api,
+    id: AgentId,
+    if_match: &IfMatch,
     patch: MergePatch,
 ) -> Result<Tagged<AgentBody>, Problem> {
     let agent = api.agent(id).await?;

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::super::body::{self, Json, MergePatch};
 use super::super::checks::{Checks, is_plain};
 use super::super::params::{Id, Params};
-use super::super::patch::{self, IfMatch, Tagged};
+use super::super::patch::{self, IfMatch, Tagged, Tries};
 use super::super::problem::{Code, Problem};
 use super::super::services::Api;
 use super::policies::Opened;
@@ -141,6 +141,21 @@ pub(super) async fn change(
     State(api): State<Api>,
     Id(id): Id<DestinationId>,
     if_match: IfMatch,
+    patch: MergePatch,
+) -> Result<Tagged<DestinationBody>, Problem> {
+    let mut tries = Tries::of(&if_match);
+    loop {
+        let changed = change_once(&api, id, &if_match, patch.clone()).await;
+        if !tries.again(&changed) {
+            return changed;
+        }
+    }
+}
+
+async fn change_once(
+    api: &Api,
+    id: DestinationId,
+    if_match: &IfMatch,
     mut patch: MergePatch,
 ) -> Result<Tagged<DestinationBody>, Problem> {
     let destination = api.destination(id).await?;

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use super::super::access::Caller;
 use super::super::body::{self, Json, MergePatch, NoBody};
 use super::super::params::{Id, Params};
-use super::super::patch::{self, IfMatch, Tagged};
+use super::super::patch::{self, IfMatch, Tagged, Tries};
 use super::super::problem::{Code, Problem};
 use super::super::services::Api;
 use super::{PageBody, accepted, created, page};
@@ -107,9 +107,25 @@ pub(super) async fn change(
     if_match: IfMatch,
     patch: MergePatch,
 ) -> Result<Tagged<PolicyBody>, Problem> {
+    let mut tries = Tries::of(&if_match);
+    loop {
+        let changed = change_once(&api, &caller, id, &if_match, patch.clone()).await;
+        if !tries.again(&changed) {
+            return changed;
+        }
+    }
+}
+
+async fn change_once(
+    api: &Api,
+    caller: &Caller,
+    id: PolicyId,
+    if_match: &IfMatch,
+    patch: MergePatch,
+) -> Result<Tagged<PolicyBody>, Problem> {
     let before = api.policy(id).await?;
     if_match.check(before.version)?;
-    api.may_name_hooks(&caller, &before.settings.hooks, patch.0.get("hooks"))?;
+    api.may_name_hooks(caller, &before.settings.hooks, patch.0.get("hooks"))?;
     let mut sent: Sent = patch::merge(Writable::from(before.clone()), patch, &Sent::FIELDS)?;
     check::policy(&sent)?;
     if sent.agent_id != before.agent {
@@ -118,13 +134,13 @@ pub(super) async fn change(
             "cannot change: make a new policy",
         ));
     }
-    api.may_set_hooks(&caller, &before.settings.hooks, &sent.hooks)?;
+    api.may_set_hooks(caller, &before.settings.hooks, &sent.hooks)?;
 
     let old = api.open_password(&before)?;
     let given = sent.repository_password.take();
     if given.is_some() {
         // Before it is compared: the answer would tell whoever guesses when they are right.
-        api.may_set_password(&caller)?;
+        api.may_set_password(caller)?;
     }
     let given = given.filter(|given| given.expose_secret() != old.expose_secret());
     let (name, enabled) = (sent.name.clone(), sent.enabled);

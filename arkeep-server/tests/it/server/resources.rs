@@ -456,6 +456,38 @@ async fn a_change_is_refused_to_whoever_read_an_older_version() -> Fallible {
 }
 
 #[tokio::test]
+async fn changes_that_name_no_version_all_get_through() -> Fallible {
+    let (server, mut admin) = Server::with_admin().await?;
+    let body = policy(&mut admin).await?;
+    let policy = admin.create("/api/v1/policies", &body).await?;
+    let (agent, disk) = (
+        body["agent_id"].as_str().unwrap_or_default(),
+        body["destinations"][0]["destination_id"].as_str(),
+    );
+    for path in [
+        path("policies", &policy),
+        format!("/api/v1/agents/{agent}"),
+        format!("/api/v1/destinations/{}", disk.unwrap_or_default()),
+    ] {
+        let mut calls = tokio::task::JoinSet::new();
+        for number in 0..10 {
+            let mut client = server.client();
+            client.bearer.clone_from(&admin.bearer);
+            let (path, change) = (path.clone(), json!({"name": format!("name {number}")}));
+            calls.spawn(async move {
+                let answer = client.patch(&path, &change).await;
+                answer.map_or(0, |answer| answer.status)
+            });
+        }
+
+        assert_eq!(calls.join_all().await, [200; 10], "{path}");
+        let found = admin.get(&path).await?;
+        assert_eq!(found.json["version"], json!(11));
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_run_waits_for_its_agent_and_can_be_cancelled() -> Fallible {
     let (_server, mut admin) = Server::with_admin().await?;
     let body = policy(&mut admin).await?;
