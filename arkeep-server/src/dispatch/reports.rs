@@ -23,7 +23,8 @@ impl Inner {
         let job = found
             .filter(|job| job.agent == agent)
             .ok_or(GatewayError::NotFound)?;
-        let report = judged(&job, report);
+        let mut report = judged(&job, report);
+        bounded(&job, &mut report);
         // Before the job moves: whatever is repeated after a crash in between is recorded once.
         self.list_snapshots(&job, &report).await?;
         let now = self.parts.clock.now();
@@ -135,6 +136,52 @@ fn shown(source: &arkeep_core::policy::Source) -> String {
         arkeep_core::policy::Source::DockerVolume(name) => format!("docker volume {name}"),
     }
 }
+
+/// What of a report is stored: results of the destinations it was sent to, and texts that an agent
+/// of ours would not exceed. A page of jobs has two hundred of them.
+fn bounded(job: &Job, report: &mut JobReport) {
+    let ReportBody::Finished {
+        error,
+        results,
+        hooks,
+        ..
+    } = &mut report.body
+    else {
+        return;
+    };
+    results.retain(|result| job.assigned.contains(&result.destination_id));
+    results.truncate(job.assigned.len().saturating_mul(2));
+    let errors = results
+        .iter_mut()
+        .filter_map(|result| result.error.as_mut());
+    for error in errors.chain(error.as_mut()) {
+        shorten(&mut error.code, MOST_NAME);
+        shorten(&mut error.detail, MOST_DETAIL);
+    }
+    hooks.truncate(MOST_HOOKS);
+    for hook in hooks {
+        shorten(&mut hook.name, MOST_NAME);
+        shorten(&mut hook.output, MOST_OUTPUT);
+    }
+}
+
+/// Keeps the beginning and the end.
+fn shorten(text: &mut String, most: usize) {
+    if text.len() > most {
+        let mark = "\n[…]\n";
+        let half = most.saturating_sub(mark.len()) / 2;
+        let begin = text.floor_char_boundary(half);
+        let end = text.ceil_char_boundary(text.len().saturating_sub(half));
+        text.replace_range(begin..end, mark);
+    }
+}
+
+/// What the runner keeps of a hook's output, and room for the mark between its two halves.
+const MOST_OUTPUT: usize = 65 * 1_024;
+/// More than a policy's three phases have.
+const MOST_HOOKS: usize = 64;
+const MOST_DETAIL: usize = 8 * 1_024;
+const MOST_NAME: usize = 256;
 
 /// The report with what the server derives in place of what the agent claims.
 fn judged(job: &Job, report: JobReport) -> JobReport {

@@ -19,7 +19,8 @@ pub trait JobStore: fmt::Debug + Send + Sync {
     /// The job of this id.
     async fn find(&self, id: JobId) -> Result<Option<Job>, StoreError>;
 
-    /// Jobs that match, newest first.
+    /// Jobs that match, newest first, without what their hooks printed and what came late in detail:
+    /// a page of those would be as long as agents like.
     async fn list(&self, filter: &JobFilter, page: &Page) -> Result<Listed<Job>, StoreError>;
 
     /// Jobs that an agent holds: leased or running.

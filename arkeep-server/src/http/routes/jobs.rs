@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use arkeep_core::job::{
-    DestinationResult, HookResult, JobError, JobKind, JobSource, JobState, Progress,
+    DestinationResult, HookResult, HookState, JobError, JobKind, JobSource, JobState, Progress,
 };
+use arkeep_core::policy::HookPhase;
 use arkeep_core::queue::{CancelOutcome, NewJob};
 use arkeep_core::{AgentId, JobId, PolicyId, StoreError, Timestamp};
 use axum::extract::State;
@@ -36,12 +37,46 @@ pub(super) struct JobBody {
     error: Option<JobError>,
     progress: Option<Progress>,
     results: Vec<DestinationResult>,
-    hooks: Vec<HookResult>,
+    hooks: Vec<HookBody>,
     late_result: Option<LateResult>,
     source: JobSource,
 }
 
+/// What came of a hook. What it printed is in the job alone, not in a list.
+#[derive(Serialize)]
+struct HookBody {
+    name: String,
+    phase: HookPhase,
+    state: HookState,
+    exit_code: Option<i32>,
+    output: Option<String>,
+    started_at: Timestamp,
+    ended_at: Timestamp,
+}
+
+impl From<HookResult> for HookBody {
+    fn from(hook: HookResult) -> Self {
+        Self {
+            name: hook.name,
+            phase: hook.phase,
+            state: hook.state,
+            exit_code: hook.exit_code,
+            output: Some(hook.output),
+            started_at: hook.started_at,
+            ended_at: hook.ended_at,
+        }
+    }
+}
+
 impl JobBody {
+    fn in_a_list(job: Job, api: &Api) -> Self {
+        let mut body = Self::of(job, api);
+        for hook in &mut body.hooks {
+            hook.output = None;
+        }
+        body
+    }
+
     fn of(job: Job, api: &Api) -> Self {
         let progress = match job.state {
             JobState::Running => api.fleet.progress(job.id),
@@ -64,7 +99,7 @@ impl JobBody {
             error: job.error,
             progress,
             results: job.results,
-            hooks: job.hooks,
+            hooks: job.hooks.into_iter().map(HookBody::from).collect(),
             late_result: job.late_result,
             source: job.source,
         }
@@ -85,7 +120,7 @@ pub(super) async fn list(
     let wanted = params.page()?;
     params.finish()?;
     let listed = api.stores.jobs.list(&filter, &wanted).await?;
-    Ok(page(listed, |job| JobBody::of(job, &api)))
+    Ok(page(listed, |job| JobBody::in_a_list(job, &api)))
 }
 
 pub(super) async fn find(

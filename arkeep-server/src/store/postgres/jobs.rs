@@ -24,7 +24,7 @@ impl JobStore for PostgresStore {
     }
 
     async fn list(&self, filter: &JobFilter, page: &Page) -> Result<Listed<Job>, StoreError> {
-        let mut query = QueryBuilder::<Postgres>::new("SELECT * FROM jobs WHERE id < ");
+        let mut query = QueryBuilder::<Postgres>::new(BRIEF);
         query.push_bind(below(page));
         let words = [
             (
@@ -207,3 +207,19 @@ pub(super) fn job(row: &PgRow) -> Result<Job, StoreError> {
         late_result: row.json_if("late_result")?,
     })
 }
+
+/// A job as [`JobStore::list`] shows it. PostgreSQL walks through all of a JSON text and refuses a
+/// NUL that an agent may have sent, so that one is read as another control character.
+const BRIEF: &str = "SELECT id, kind, state, agent_id, policy_id, scheduled_for, deadline, attempt, \
+     fence, assigned_destinations, sent, folded, source, parameters, created_at, started_at, \
+     ended_at, cancel_requested_at, error, results, \
+     (SELECT coalesce(json_agg(json_build_object('name', h -> 'name', 'phase', h -> 'phase', \
+         'state', h -> 'state', 'exit_code', h -> 'exit_code', 'output', '', \
+         'started_at', h -> 'started_at', 'ended_at', h -> 'ended_at')), '[]')::TEXT \
+         FROM json_array_elements(replace(hooks, '\\u0000', '\\u0001')::JSON) h) AS hooks, \
+     (SELECT json_build_object('attempt', l -> 'attempt', 'sequence', l -> 'sequence', \
+         'outcome', l -> 'outcome', 'at', l -> 'at', 'error', l -> 'error', \
+         'results', '[]'::JSON, 'hooks', '[]'::JSON)::TEXT \
+         FROM (SELECT replace(late_result, '\\u0000', '\\u0001')::JSON AS l) late \
+         WHERE l IS NOT NULL) AS late_result \
+     FROM jobs WHERE id < ";

@@ -24,7 +24,7 @@ impl JobStore for SqliteStore {
     }
 
     async fn list(&self, filter: &JobFilter, page: &Page) -> Result<Listed<Job>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM jobs WHERE id < ");
+        let mut query = QueryBuilder::<Sqlite>::new(BRIEF);
         query.push_bind(below(page));
         let words = [
             (
@@ -207,3 +207,11 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
         late_result: row.json_if("late_result")?,
     })
 }
+
+/// A job as [`JobStore::list`] shows it. Nothing is decoded that is not shown.
+const BRIEF: &str = "SELECT id, kind, state, agent_id, policy_id, scheduled_for, deadline, attempt, \
+     fence, assigned_destinations, sent, folded, source, parameters, created_at, started_at, \
+     ended_at, cancel_requested_at, error, results, \
+     (SELECT json_group_array(json_set(h.value, '$.output', '')) FROM json_each(hooks) h) AS hooks, \
+     json_set(late_result, '$.hooks', json('[]'), '$.results', json('[]')) AS late_result \
+     FROM jobs WHERE id < ";

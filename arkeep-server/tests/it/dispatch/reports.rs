@@ -1,5 +1,8 @@
-use arkeep_core::job::{JobState, LogLevel, LogLine, LogSource, Outcome, Progress, ReportBody};
-use arkeep_core::policy::Source;
+use arkeep_core::job::{
+    HookResult, HookState, JobError, JobState, LogLevel, LogLine, LogSource, Outcome, Progress,
+    ReportBody,
+};
+use arkeep_core::policy::{HookPhase, Source};
 use arkeep_core::queue::JobQueue as _;
 use arkeep_server::dispatch::Change;
 use arkeep_server::http::services::Fleet;
@@ -229,6 +232,51 @@ async fn a_snapshot_is_listed_as_it_was_taken_whatever_the_policy_says_by_then()
     assert_eq!(snapshots[0].path.as_str(), "old");
     assert_eq!(snapshots[0].paths, ["/etc"]);
     assert_eq!(snapshots[0].tags.last().map(String::as_str), Some("old"));
+}
+
+/// T9
+#[tokio::test]
+async fn what_an_agent_reports_is_stored_within_bounds() {
+    let server = Server::new().await;
+    let policy = server.policy(1).await;
+    let (_, assignment) = server.received(&policy).await;
+    let hook = HookResult {
+        name: "dump".to_owned(),
+        phase: HookPhase::Before,
+        state: HookState::Failed,
+        exit_code: Some(1),
+        output: format!("first{}last", "ä".repeat(1 << 20)),
+        started_at: NOON,
+        ended_at: NOON,
+    };
+    let mut result = good(policy.destinations[0].destination_id, "0123abcd");
+    result.error = Some(JobError {
+        code: "odd".to_owned(),
+        detail: "x".repeat(1 << 20),
+    });
+    let done = ReportBody::Finished {
+        outcome: Outcome::Failed,
+        error: None,
+        results: vec![result; 100],
+        hooks: vec![hook; 100],
+    };
+
+    let taken_in = server.report(policy.agent, &assignment, 1, done).await;
+    taken_in.expect("it is stored");
+
+    let job = server.job(assignment.job).await;
+    let output = &job.hooks[0].output;
+    assert!(output.len() <= 65 * 1_024, "{}", output.len());
+    assert!(output.starts_with("first") && output.ends_with("last"));
+    assert!(job.hooks.len() <= 64 && job.results.len() <= 2);
+    let detail = job.results[0]
+        .error
+        .as_ref()
+        .map(|error| error.detail.len());
+    assert!(
+        detail.is_some_and(|length| length <= 8 * 1_024),
+        "{detail:?}"
+    );
 }
 
 /// T4

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use arkeep_core::job::{
-    DestinationResult, JobError, JobKind, JobReport, JobSource, JobState, Outcome, ReportBody,
+    DestinationResult, HookResult, HookState, JobError, JobKind, JobReport, JobSource, JobState,
+    Outcome, ReportBody,
 };
-use arkeep_core::policy::Source;
+use arkeep_core::policy::{HookPhase, Source};
 use arkeep_core::queue::{Applied, Enqueued, JobQueue, NewJob};
 use arkeep_core::{AgentId, DestinationId, JobId, PolicyId, StoreError, SystemEntropy};
 use arkeep_server::store::jobs::{JobFilter, JobStore, Sent, SentRepository};
@@ -399,6 +400,52 @@ async fn the_first_use_of_a_repository_is_one_agents_alone() -> Tested {
     };
     SnapshotStore::record(&sandbox.store, &taken).await?;
     assert!(claim(&sandbox, second).await?.is_some());
+    Ok(())
+}
+
+/// S16
+#[tokio::test]
+async fn a_list_does_not_hold_what_hooks_printed() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let id = enqueue(&sandbox, agent, None, 1).await?;
+    let claimed = claim(&sandbox, agent).await?.ok_or("nothing to claim")?;
+    let hook = HookResult {
+        name: "dump".to_owned(),
+        phase: HookPhase::Before,
+        state: HookState::Failed,
+        exit_code: Some(1),
+        output: "a long text with \u{0} in it".to_owned(),
+        started_at: NOON,
+        ended_at: NOON,
+    };
+    for sequence in 1..=2 {
+        let report = JobReport {
+            job: id,
+            attempt: claimed.attempt,
+            fence: claimed.fence,
+            sequence,
+            at: after(1),
+            body: ReportBody::Finished {
+                outcome: Outcome::Failed,
+                error: None,
+                results: vec![result(Outcome::Failed, None)],
+                hooks: vec![hook.clone()],
+            },
+        };
+        sandbox.store.apply(agent, &report, after(1)).await?;
+    }
+
+    let listed = JobStore::list(&sandbox.store, &JobFilter::default(), &Page::default()).await?;
+    let found = JobStore::find(&sandbox.store, id).await?.ok_or("gone")?;
+
+    assert_eq!(found.hooks, std::slice::from_ref(&hook));
+    let mut brief = found;
+    brief.hooks[0].output.clear();
+    let late = brief.late_result.as_mut().ok_or("nothing came late")?;
+    late.hooks.clear();
+    late.results.clear();
+    assert_eq!(listed.items, [brief]);
     Ok(())
 }
 
