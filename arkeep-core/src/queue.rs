@@ -47,6 +47,7 @@ pub trait JobQueue: fmt::Debug + Send + Sync {
 
     /// Applies what an agent says of a job of its own, once for each sequence number.
     ///
+    /// It happened when the report says, and never later than `now`: an agent's clock may be wrong.
     /// The last holder is heard also when its lease has run out, as long as no other has the job: it
     /// has the job again.
     async fn apply(

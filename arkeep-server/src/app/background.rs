@@ -157,7 +157,9 @@ async fn last_successes(api: &Api) -> Result<(), StoreError> {
                 ..JobFilter::default()
             };
             let newest = Page::first(1).unwrap_or_default();
-            for job in api.stores.jobs.list(&filter, &newest).await?.items {
+            for mut job in api.stores.jobs.list(&filter, &newest).await?.items {
+                // One that ended before a wrong clock was seen through.
+                job.ended_at = job.ended_at.map(|ended| ended.min(api.clock.now()));
                 api.metrics.policy_succeeded(&job);
             }
         }

@@ -99,7 +99,7 @@ impl JobQueue for PostgresStore {
             return Ok(Applied::Duplicate);
         }
         let applied = if is_holder && !held.state.is_terminal() {
-            move_on(&mut transaction, &held, report).await?
+            move_on(&mut transaction, &held, report, now).await?
         } else {
             keep_late(&mut transaction, &held, report, now).await?
         };
@@ -355,7 +355,10 @@ async fn move_on(
     transaction: &mut Transaction<'_, Postgres>,
     held: &Held,
     report: &JobReport,
+    now: Timestamp,
 ) -> Result<Applied, StoreError> {
+    // By the agent's clock, which may be wrong: nothing has happened that is still to come.
+    let at = report.at.min(now);
     match &report.body {
         ReportBody::Finished {
             outcome,
@@ -370,7 +373,7 @@ async fn move_on(
             )
             .bind(report.job.to_string())
             .bind(JobState::from(*outcome).as_str())
-            .bind(report.at.as_unix_millis())
+            .bind(at.as_unix_millis())
             .bind(error.as_ref().map(to_json).transpose()?)
             .bind(to_json(results)?)
             .bind(to_json(hooks)?)
@@ -383,7 +386,7 @@ async fn move_on(
             if held.state != JobState::Running {
                 sqlx::query("UPDATE jobs SET state = 'running', started_at = $2 WHERE id = $1")
                     .bind(report.job.to_string())
-                    .bind(report.at.as_unix_millis())
+                    .bind(at.as_unix_millis())
                     .execute(&mut **transaction)
                     .await
                     .map_err(failed)?;

@@ -449,6 +449,40 @@ async fn a_list_does_not_hold_what_hooks_printed() -> Tested {
     Ok(())
 }
 
+/// S7: a clock in the future would silence the alarm.
+#[tokio::test]
+async fn one_never_ends_later_than_it_is_reported() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let agent = sandbox.agent().await.id;
+    let id = enqueue(&sandbox, agent, None, 1).await?;
+    let claimed = claim(&sandbox, agent).await?.ok_or("nothing to claim")?;
+    let done = ReportBody::Finished {
+        outcome: Outcome::Failed,
+        error: None,
+        results: Vec::new(),
+        hooks: Vec::new(),
+    };
+    for (sequence, body) in [(1, ReportBody::Started), (2, done)] {
+        let report = JobReport {
+            job: id,
+            attempt: claimed.attempt,
+            fence: claimed.fence,
+            sequence,
+            at: after(4_000_000_000),
+            body,
+        };
+        sandbox.store.apply(agent, &report, after(sequence)).await?;
+    }
+
+    let job = JobStore::find(&sandbox.store, id).await?.ok_or("gone")?;
+
+    assert_eq!(
+        (job.started_at, job.ended_at),
+        (Some(after(1)), Some(after(2)))
+    );
+    Ok(())
+}
+
 /// S5: whoever asks has looked before, and others remove meanwhile.
 #[tokio::test]
 async fn none_is_made_for_what_is_gone() -> Tested {
