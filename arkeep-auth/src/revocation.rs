@@ -142,6 +142,12 @@ pub trait RevocationStore: fmt::Debug + Send + Sync {
     /// does not know is kept nevertheless.
     async fn revoke(&self, what: &Revocation) -> Result<(), StoreError>;
 
+    /// Takes note of what the truth holds already, because the step that made it so wrote it down
+    /// in the same transaction.
+    ///
+    /// A store that is the truth has nothing to do; a copy of it need not wait until it reads again.
+    fn learn(&self, _what: &Revocation) {}
+
     /// Whether the token of these claims is no longer honoured.
     ///
     /// It is not when it or its session was revoked, or when its epoch is any other than its user's

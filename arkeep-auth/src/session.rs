@@ -226,6 +226,10 @@ pub struct SessionInfo {
 /// - Each method is one transaction, and what it answered survives a crash. Role, epoch and
 ///   `enabled` in an answer were read in that transaction, so that nothing is issued on the ground
 ///   of what was true a moment before.
+/// - What ends a session takes its access tokens back in that same transaction, in the
+///   [`RevocationStore`](crate::RevocationStore) that shares its truth: no crash leaves one alive
+///   whose refresh token is dead. The caller tells copies of that truth
+///   ([`learn`](crate::RevocationStore::learn)).
 /// - Exchanging a token is one conditional statement: of many callers with one token, one is told
 ///   [`RotateOutcome::Rotated`]. A store that tells it to two has given a thief a session.
 ///
@@ -250,17 +254,18 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// session is not alive or not this user's, the user is disabled, or the epoch has moved.
     async fn renew(&self, renewal: &Renewal) -> Result<Option<LiveSession>, StoreError>;
 
-    /// Ends a session and returns whose and which it was.
+    /// Ends a session, takes back every access token of it
+    /// ([`Revocation::session`](crate::Revocation::session)), and returns whose and which it was.
     ///
-    /// Ending again gives the same answer, until [`prune`](Self::prune) forgets the session.
+    /// Ending again does and says the same, until [`prune`](Self::prune) forgets the session.
     async fn end(
         &self,
         which: &Ending,
         now: Timestamp,
     ) -> Result<Option<(UserId, SessionId)>, StoreError>;
 
-    /// Ends every session of a user and counts their epoch up. Returns the new epoch, or `None`
-    /// when there is no such user.
+    /// Ends every session of a user and counts their epoch up, which takes back every access token
+    /// of theirs. Returns the new epoch, or `None` when there is no such user.
     async fn end_all(&self, user: UserId, now: Timestamp) -> Result<Option<Epoch>, StoreError>;
 
     /// The user's sessions that are alive, the newest first.

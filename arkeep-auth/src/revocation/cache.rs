@@ -70,12 +70,6 @@ impl RevocationCache {
         Ok(())
     }
 
-    /// Takes note of something that the store already holds, for instance because the same
-    /// transaction that changed a user's role counted their epoch up.
-    pub fn learn(&self, what: &Revocation) {
-        self.write(|copy| copy.set.add(what));
-    }
-
     /// How long ago the copy was true.
     #[must_use]
     pub fn age(&self) -> Duration {
@@ -97,6 +91,10 @@ impl RevocationStore for RevocationCache {
         // First here: a replica may refuse what the store has not heard of, and not the other way.
         self.learn(what);
         self.store.revoke(what).await
+    }
+
+    fn learn(&self, what: &Revocation) {
+        self.write(|copy| copy.set.add(what));
     }
 
     async fn is_revoked(&self, claims: &SignedClaims) -> Result<bool, StoreError> {

@@ -124,7 +124,7 @@ impl Sessions {
         let epoch = self.parts.users.change_password(&change).await?;
         let epoch = epoch.ok_or(LoginError::Refused)?;
         let user = user.user;
-        self.revoke(&Revocation::Subject { user, epoch }).await?;
+        self.learn(&Revocation::Subject { user, epoch });
 
         let refresh = RefreshToken::generate(self.parts.entropy.as_ref());
         let renewal = Renewal {

@@ -127,9 +127,7 @@ impl Sessions {
                 session,
                 epoch,
             } => {
-                // The store has it already. That it cannot be told again is no reason to keep the
-                // theft from whoever watches.
-                self.revoke(&Revocation::Subject { user, epoch }).await.ok();
+                self.learn(&Revocation::Subject { user, epoch });
                 return Err(RefreshError::Reused { user, session });
             }
             RotateOutcome::Unknown
@@ -160,7 +158,8 @@ impl Sessions {
             if of_caller.is_none() {
                 // A session that came to its end may be forgotten before its last access token
                 // expires, and that is the one that is shown here.
-                self.revoke(&Revocation::session(session, now)).await?;
+                let last = Revocation::session(session, now);
+                self.parts.revocations.revoke(&last).await?;
             }
             ended.extend(of_caller.filter(|session| !ended.contains(session)));
         }
@@ -188,7 +187,7 @@ impl Sessions {
     ) -> Result<Option<Epoch>, StoreError> {
         let epoch = self.parts.sessions.end_all(user, now).await?;
         if let Some(epoch) = epoch {
-            self.revoke(&Revocation::Subject { user, epoch }).await?;
+            self.learn(&Revocation::Subject { user, epoch });
         }
         Ok(epoch)
     }
@@ -212,13 +211,14 @@ impl Sessions {
     ) -> Result<Option<(UserId, SessionId)>, StoreError> {
         let ended = self.parts.sessions.end(which, now).await?;
         if let Some((_, session)) = ended {
-            self.revoke(&Revocation::session(session, now)).await?;
+            self.learn(&Revocation::session(session, now));
         }
         Ok(ended)
     }
 
-    pub(super) async fn revoke(&self, what: &Revocation) -> Result<(), StoreError> {
-        self.parts.revocations.revoke(what).await
+    /// Tells the copy in this process what the store wrote down in the step before.
+    pub(super) fn learn(&self, what: &Revocation) {
+        self.parts.revocations.learn(what);
     }
 
     pub(super) fn pair(

@@ -354,7 +354,9 @@ impl SessionStore for MemoryStore {
                 return None;
             }
             session.ended_at.get_or_insert(now);
-            Some((session.user, id))
+            let user = session.user;
+            state.note(Revocation::session(id, now));
+            Some((user, id))
         })
     }
 

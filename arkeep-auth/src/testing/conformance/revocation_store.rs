@@ -235,7 +235,10 @@ async fn revoke(backend: &dyn Backend, what: Revocation) -> Checked {
     backend.revocations().revoke(&what).await
 }
 
-async fn is_revoked(backend: &dyn Backend, claims: &SignedClaims) -> Result<bool, StoreError> {
+pub(super) async fn is_revoked(
+    backend: &dyn Backend,
+    claims: &SignedClaims,
+) -> Result<bool, StoreError> {
     backend.revocations().is_revoked(claims).await
 }
 
@@ -245,7 +248,7 @@ async fn claims_of_a_new_session(backend: &dyn Backend) -> Result<SignedClaims, 
     signed(&session.grant)
 }
 
-fn signed(grant: &Grant) -> Result<SignedClaims, StoreError> {
+pub(super) fn signed(grant: &Grant) -> Result<SignedClaims, StoreError> {
     let broken = |why: String| StoreError::Corrupt(why);
     let keys = KeySet::new(SigningKey::generate(&SystemEntropy));
     let tokens = AccessTokens::new(TokenConfig::new("a", "b"), keys, Arc::new(SystemEntropy));

@@ -5,9 +5,10 @@ use std::time::Duration;
 use arkeep_core::{StoreError, SystemEntropy, Timestamp, UserId};
 use tokio::task::JoinSet;
 
+use super::revocation_store::{is_revoked, signed};
 use super::{Backend, Checked, DAY, GRACE, epoch, new_session, noon, open, rotation, user};
 use crate::id::{Epoch, SessionId};
-use crate::revocation::Revocation;
+use crate::revocation::{Cursor, Revocation};
 use crate::role::Role;
 use crate::session::{Ending, OpenOutcome, RefreshToken, Renewal, RotateOutcome, SessionStore};
 
@@ -27,14 +28,17 @@ pub async fn all(backend: &dyn Backend) -> Checked {
     rotate_keeps_a_chain_of_retries_apart(backend).await?;
     rotate_punishes_reuse_once(backend).await?;
     rotate_punishes_one_family_only(backend).await?;
+    rotate_takes_back_every_access_token_of_whom_it_punishes(backend).await?;
     rotate_refuses_what_is_too_old(backend).await?;
     rotate_never_outlives_the_session(backend).await?;
     rotate_refuses_a_disabled_user(backend).await?;
     rotate_knows_no_stranger(backend).await?;
     end_refuses_every_token_of_the_session(backend).await?;
+    end_takes_back_every_access_token_of_the_session(backend).await?;
     end_says_the_same_when_asked_again(backend).await?;
     end_spares_what_is_not_the_callers(backend).await?;
     end_all_ends_every_session_and_counts_the_epoch_up(backend).await?;
+    end_all_takes_back_every_access_token(backend).await?;
     end_all_spares_a_login_right_after(backend).await?;
     renew_takes_the_time_of_authentication(backend).await?;
     renew_replaces_every_earlier_token(backend).await?;
@@ -297,6 +301,28 @@ pub async fn rotate_punishes_one_family_only(backend: &dyn Backend) -> Checked {
     Ok(())
 }
 
+/// Reuse is one step: with the family, every access token of the user is dead.
+pub async fn rotate_takes_back_every_access_token_of_whom_it_punishes(
+    backend: &dyn Backend,
+) -> Checked {
+    let user = user(backend).await?;
+    let (stolen, token) = open(backend, user, noon()).await?;
+    let (other, _) = open(backend, user, noon()).await?;
+    let next = RefreshToken::generate(&SystemEntropy);
+    rotate(backend, &token, &next, noon()).await?;
+    let before = backend.revocations().changes(Cursor::START).await?.cursor;
+
+    rotate(backend, &token, &next, noon().plus(DAY)).await?;
+
+    for session in [stolen, other] {
+        assert!(is_revoked(backend, &signed(&session.grant)?).await?);
+    }
+    let told = backend.revocations().changes(before).await?.revoked;
+    let epoch = stolen.grant.epoch.next();
+    assert!(told.contains(&Revocation::Subject { user, epoch }));
+    Ok(())
+}
+
 /// A token that nobody used for a week is no use.
 pub async fn rotate_refuses_what_is_too_old(backend: &dyn Backend) -> Checked {
     let user = user(backend).await?;
@@ -383,6 +409,39 @@ pub async fn end_refuses_every_token_of_the_session(backend: &dyn Backend) -> Ch
     Ok(())
 }
 
+/// Ending is one step: when it returns, the truth that access tokens are judged by has it, whether
+/// the session was named or a refresh token was shown; and another session's tokens live on.
+pub async fn end_takes_back_every_access_token_of_the_session(backend: &dyn Backend) -> Checked {
+    let user = user(backend).await?;
+    for by_token in [false, true] {
+        let (opened, token) = open(backend, user, noon()).await?;
+        let (other, _) = open(backend, user, noon()).await?;
+        let session = opened.grant.session;
+        let which = if by_token {
+            Ending::Token(token.digest())
+        } else {
+            Ending::Session { user, session }
+        };
+        let before = backend.revocations().changes(Cursor::START).await?.cursor;
+
+        backend.sessions().end(&which, noon()).await?;
+
+        assert!(is_revoked(backend, &signed(&opened.grant)?).await?);
+        assert!(!is_revoked(backend, &signed(&other.grant)?).await?);
+        let told = backend.revocations().changes(before).await?.revoked;
+        assert!(told.contains(&Revocation::session(session, noon())));
+
+        let later = noon().plus(SECOND);
+        backend.sessions().end(&which, later).await?;
+        let told = backend.revocations().changes(before).await?.revoked;
+        assert!(
+            told.contains(&Revocation::session(session, later)),
+            "ending again holds on for longer"
+        );
+    }
+    Ok(())
+}
+
 /// Who could not be answered asks again, and is told the same.
 pub async fn end_says_the_same_when_asked_again(backend: &dyn Backend) -> Checked {
     let user = user(backend).await?;
@@ -447,6 +506,17 @@ pub async fn end_all_ends_every_session_and_counts_the_epoch_up(backend: &dyn Ba
     assert_eq!(outcome, RotateOutcome::Rotated(spared));
     let stranger = UserId::mint(noon(), &SystemEntropy);
     assert_eq!(backend.sessions().end_all(stranger, noon()).await?, None);
+    Ok(())
+}
+
+/// Ending all is one step: no access token from before is honoured when it returns.
+pub async fn end_all_takes_back_every_access_token(backend: &dyn Backend) -> Checked {
+    let user = user(backend).await?;
+    let (opened, _) = open(backend, user, noon()).await?;
+
+    backend.sessions().end_all(user, noon()).await?;
+
+    assert!(is_revoked(backend, &signed(&opened.grant)?).await?);
     Ok(())
 }
 

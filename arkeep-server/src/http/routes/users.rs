@@ -1,7 +1,7 @@
 //! People who log in.
 
 use arkeep_auth::session::ChangePasswordError;
-use arkeep_auth::{Epoch, Revocation, Role};
+use arkeep_auth::{Epoch, Revocation, RevocationStore as _, Role};
 use arkeep_core::{SecretString, Timestamp, UserId};
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -12,20 +12,7 @@ use super::columns::{Columns as _, corrupt, failed};
 impl RevocationStore for PostgresStore {
     async fn revoke(&self, what: &Revocation) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        let query = match what {
-            Revocation::Token { token, until } => sqlx::query(UNTIL)
-                .bind("token")
-                .bind(token.to_string())
-                .bind(until.as_unix_millis()),
-            Revocation::Session { session, until } => sqlx::query(UNTIL)
-                .bind("session")
-                .bind(session.to_string())
-                .bind(until.as_unix_millis()),
-            Revocation::Subject { user, epoch } => sqlx::query(EPOCH)
-                .bind(user.to_string())
-                .bind(epoch.as_i64()),
-        };
-        query.execute(&mut *transaction).await.map_err(failed)?;
+        hold(&mut *transaction, what).await?;
         transaction.commit().await.map_err(failed)
     }
 
@@ -79,6 +66,29 @@ const UNTIL: &str = "INSERT INTO revocations (kind, id, until) VALUES ($1, $2, $
 const EPOCH: &str = "INSERT INTO revocations (kind, id, epoch) VALUES ('subject', $1, $2) \
      ON CONFLICT (kind, id) DO UPDATE SET seq = nextval('revocations_seq_seq'), \
      epoch = greatest(revocations.epoch, excluded.epoch)";
+
+/// Writes it down. Only in a transaction that holds the lock of all writers: the new `seq` is how
+/// others learn of it.
+pub(super) async fn hold(
+    executor: impl Executor<'_, Database = Postgres>,
+    what: &Revocation,
+) -> Result<(), StoreError> {
+    let query = match what {
+        Revocation::Token { token, until } => sqlx::query(UNTIL)
+            .bind("token")
+            .bind(token.to_string())
+            .bind(until.as_unix_millis()),
+        Revocation::Session { session, until } => sqlx::query(UNTIL)
+            .bind("session")
+            .bind(session.to_string())
+            .bind(until.as_unix_millis()),
+        Revocation::Subject { user, epoch } => sqlx::query(EPOCH)
+            .bind(user.to_string())
+            .bind(epoch.as_i64()),
+    };
+    query.execute(executor).await.map_err(failed)?;
+    Ok(())
+}
 
 /// Counts the user's epoch up, from nothing to the first. The new `seq` is how others learn of it.
 pub(super) async fn raise(

@@ -10,23 +10,8 @@ use super::columns::{Columns as _, corrupt, failed};
 
 #[async_trait]
 impl RevocationStore for SqliteStore {
-    // A row is replaced, not updated: it gets a new `seq`, by which readers of the changes meet it.
     async fn revoke(&self, what: &Revocation) -> Result<(), StoreError> {
-        let query = match what {
-            Revocation::Token { token, until } => sqlx::query(REPLACE_UNTIL)
-                .bind("token")
-                .bind(token.to_string())
-                .bind(until.as_unix_millis()),
-            Revocation::Session { session, until } => sqlx::query(REPLACE_UNTIL)
-                .bind("session")
-                .bind(session.to_string())
-                .bind(until.as_unix_millis()),
-            Revocation::Subject { user, epoch } => sqlx::query(REPLACE_EPOCH)
-                .bind(user.to_string())
-                .bind(epoch.as_i64()),
-        };
-        query.execute(&self.writer).await.map_err(failed)?;
-        Ok(())
+        hold(&self.writer, what).await
     }
 
     async fn is_revoked(&self, claims: &SignedClaims) -> Result<bool, StoreError> {
@@ -78,6 +63,29 @@ const REPLACE_UNTIL: &str = "INSERT OR REPLACE INTO revocations (kind, id, until
 const REPLACE_EPOCH: &str = "INSERT OR REPLACE INTO revocations (kind, id, epoch) \
      SELECT 'subject', $1, $2 WHERE NOT EXISTS \
          (SELECT 1 FROM revocations WHERE kind = 'subject' AND id = $1 AND epoch >= $2)";
+
+/// Writes it down.
+// A row is replaced, not updated: it gets a new `seq`, by which readers of the changes meet it.
+pub(super) async fn hold(
+    executor: impl Executor<'_, Database = Sqlite>,
+    what: &Revocation,
+) -> Result<(), StoreError> {
+    let query = match what {
+        Revocation::Token { token, until } => sqlx::query(REPLACE_UNTIL)
+            .bind("token")
+            .bind(token.to_string())
+            .bind(until.as_unix_millis()),
+        Revocation::Session { session, until } => sqlx::query(REPLACE_UNTIL)
+            .bind("session")
+            .bind(session.to_string())
+            .bind(until.as_unix_millis()),
+        Revocation::Subject { user, epoch } => sqlx::query(REPLACE_EPOCH)
+            .bind(user.to_string())
+            .bind(epoch.as_i64()),
+    };
+    query.execute(executor).await.map_err(failed)?;
+    Ok(())
+}
 
 /// Counts the user's epoch up, from nothing to the first.
 pub(super) async fn raise(

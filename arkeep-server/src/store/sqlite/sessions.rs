@@ -11,7 +11,8 @@ use sqlx::{Sqlite, Transaction};
 
 use super::SqliteStore;
 use super::columns::{Columns as _, corrupt, failed};
-use super::revocations::{epoch_of, raise};
+use super::revocations::{epoch_of, hold, raise};
+use crate::failpoint;
 
 type Within<'a> = Transaction<'a, Sqlite>;
 
@@ -65,6 +66,9 @@ impl SessionStore for SqliteStore {
             None => refuse(&mut transaction, rotation).await?,
         };
         transaction.commit().await.map_err(failed)?;
+        if matches!(outcome, RotateOutcome::Reused { .. }) {
+            failpoint::hit("theft.committed");
+        }
         Ok(outcome)
     }
 
@@ -125,12 +129,21 @@ impl SessionStore for SqliteStore {
             .bind(now.as_unix_millis())
             .bind(digest.as_bytes().to_vec()),
         };
-        query
-            .fetch_optional(&self.writer)
+        let mut transaction = self.begin().await?;
+        let row = query
+            .fetch_optional(&mut *transaction)
             .await
-            .map_err(failed)?
-            .map(|row| Ok((row.word("user_id")?, row.word("id")?)))
-            .transpose()
+            .map_err(failed)?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let session = row.word("id")?;
+        failpoint::hit("logout.ended");
+        hold(&mut *transaction, &Revocation::session(session, now)).await?;
+        failpoint::hit("logout.taken-back");
+        transaction.commit().await.map_err(failed)?;
+        failpoint::hit("logout.committed");
+        Ok(Some((row.word("user_id")?, session)))
     }
 
     async fn end_all(&self, user: UserId, now: Timestamp) -> Result<Option<Epoch>, StoreError> {
@@ -310,7 +323,9 @@ async fn punish(
         .execute(&mut **transaction)
         .await
         .map_err(failed)?;
+    failpoint::hit("theft.ended");
     raise(&mut **transaction, user).await?;
+    failpoint::hit("theft.taken-back");
     let epoch = epoch_of(&mut **transaction, user)
         .await?
         .ok_or_else(|| corrupt("epoch"))?;

@@ -10,6 +10,8 @@ mod factors;
 mod health;
 mod hooks;
 mod input;
+#[cfg(feature = "failpoints")]
+mod logout_kills;
 mod oidc;
 mod oidc_real;
 mod process;
