@@ -46,8 +46,7 @@ use crate::http::pulse::Pulse;
 use crate::http::services::{Api, Facts, Services, Stores};
 use crate::http::{self, listen};
 use crate::keeper::{Keeper, KeeperParts};
-use crate::store::SealedFactors;
-use crate::store::sqlite::SqliteStore;
+use crate::store::{Database, SealedFactors};
 use background::Background;
 use counted::{CountedGateway, CountedSealer};
 use data_dir::{DataDir, DataDirError};
@@ -68,7 +67,7 @@ pub struct App {
     dispatcher: Dispatcher,
     tls: Option<Arc<rustls::ServerConfig>>,
     setup_token: Option<SetupToken>,
-    store: SqliteStore,
+    store: Arc<dyn Database>,
     tasks: TaskTracker,
     stop_background: CancellationToken,
     stop_streams: CancellationToken,
@@ -179,7 +178,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let keeper = Arc::new(Keeper::new(KeeperParts {
             ring: opened.ring,
-            values: Arc::new(store.clone()),
+            values: store.clone(),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         }));
@@ -188,12 +187,14 @@ impl App {
             metrics: Arc::clone(&metrics),
         });
         let now = clock.now();
-        let authority = Arc::new(keys::authority(&store, sealer.as_ref(), now).await?);
-        let token_keys = keys::token_keys(&store, sealer.as_ref(), entropy.as_ref(), now).await?;
+        let authority = Arc::new(keys::authority(store.as_ref(), sealer.as_ref(), now).await?);
+        let token_keys =
+            keys::token_keys(store.as_ref(), sealer.as_ref(), entropy.as_ref(), now).await?;
         // Before anybody is let in.
-        let revocations = Arc::new(RevocationCache::load(Arc::new(store.clone())).await?);
+        let revocations = Arc::new(RevocationCache::load(store.clone()).await?);
         let setup_token_file = data_dir.setup_token();
-        let setup_token = setup_token::offer(&store, entropy.as_ref(), &setup_token_file).await?;
+        let setup_token =
+            setup_token::offer(store.as_ref(), entropy.as_ref(), &setup_token_file).await?;
 
         let (http, grpc) = (bind(config.http_addr).await?, bind(config.grpc_addr).await?);
         let addresses = Addresses {
@@ -215,12 +216,12 @@ impl App {
             .map_err(StartError::Threads)?;
         let passwords = Passwords::new(HashCost::default(), pool, Arc::clone(&entropy));
         let stop_streams = CancellationToken::new();
-        let stores = Stores::on(&store);
-        let factors = SealedFactors::new(Arc::new(store.clone()), Arc::clone(&sealer));
+        let stores = Stores::on(Arc::clone(&store));
+        let factors = SealedFactors::new(store.clone(), Arc::clone(&sealer));
         let factors = SecondFactors::new(Arc::new(factors), Arc::clone(&entropy));
-        let api_tokens = ApiTokens::new(Arc::new(store.clone()), Arc::clone(&entropy));
+        let api_tokens = ApiTokens::new(store.clone(), Arc::clone(&entropy));
         let dispatcher = Dispatcher::new(DispatcherParts {
-            stores: DispatcherStores::on(&store),
+            stores: DispatcherStores::on(Arc::clone(&store)),
             sealer: Arc::clone(&sealer),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
@@ -228,7 +229,7 @@ impl App {
         let agents = AgentPort::open(
             PortParts {
                 ca: Arc::clone(&authority) as Arc<_>,
-                store: Arc::new(store.clone()),
+                store: store.clone(),
                 gateway: Arc::new(CountedGateway {
                     gateway: dispatcher.clone(),
                     metrics: Arc::clone(&metrics),
@@ -243,7 +244,7 @@ impl App {
             policies: Arc::clone(&stores.policies),
             jobs: Arc::clone(&stores.jobs),
             queue: Arc::clone(&stores.queue),
-            marks: Arc::new(store.clone()),
+            marks: store.clone(),
             fleet: Arc::new(dispatcher.clone()),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
@@ -260,8 +261,8 @@ impl App {
             )
             .with_api_tokens(api_tokens.clone()),
             sessions: Sessions::new(SessionParts {
-                users: Arc::new(store.clone()),
-                sessions: Arc::new(store.clone()),
+                users: store.clone(),
+                sessions: store.clone(),
                 revocations: Arc::clone(&revocations) as Arc<_>,
                 issuer: Arc::clone(&tokens) as Arc<_>,
                 passwords: passwords.clone(),
@@ -298,6 +299,7 @@ impl App {
         let background = Background {
             api,
             revocations,
+            notices: store.revocation_notices().await?,
             certificate,
             scheduler,
             changes: dispatcher.changes(),

@@ -40,9 +40,8 @@ use arkeep_vault::Sealer;
 use tokio::sync::{broadcast, oneshot};
 
 use crate::http::services::Fleet;
-use crate::store::sqlite::SqliteStore;
 use crate::store::{
-    AgentStore, DestinationStore, JobLogStore, JobStore, PolicyStore, SnapshotStore,
+    AgentStore, Database, DestinationStore, JobLogStore, JobStore, PolicyStore, SnapshotStore,
 };
 
 pub use line::Line;
@@ -76,10 +75,9 @@ pub struct DispatcherStores {
 }
 
 impl DispatcherStores {
-    /// All of them on one SQLite file.
+    /// All of them on one database.
     #[must_use]
-    pub fn on(store: &SqliteStore) -> Self {
-        let store = Arc::new(store.clone());
+    pub fn on(store: Arc<dyn Database>) -> Self {
         Self {
             agents: store.clone(),
             destinations: store.clone(),

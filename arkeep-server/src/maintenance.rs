@@ -19,8 +19,7 @@ use crate::config::key::KeySourceError;
 use crate::config::serve::{ConfigRefused, DataConfig};
 use crate::config::{CaCommand, Command, DataArgs};
 use crate::reseal::ResealError;
-use crate::store::WriteError;
-use crate::store::sqlite::SqliteStore;
+use crate::store::{Database, WriteError};
 
 /// A command could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +105,7 @@ pub async fn run(command: Command, out: &mut dyn Write) -> Result<Finding, Maint
 
 /// The state, open.
 struct Tools {
-    store: SqliteStore,
+    store: Arc<dyn Database>,
     ring: Arc<RingFile>,
     sealer: Arc<dyn Sealer>,
     clock: Arc<dyn Clock>,

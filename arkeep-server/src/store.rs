@@ -18,6 +18,7 @@
 
 pub mod address;
 pub mod agents;
+mod database;
 pub mod destinations;
 pub mod factors;
 pub mod feed;
@@ -38,6 +39,7 @@ pub mod users;
 mod write;
 
 pub use agents::AgentStore;
+pub use database::Database;
 pub use destinations::DestinationStore;
 pub use factors::{FactorRecords, SealedFactors};
 pub use identity::IdentityStore;

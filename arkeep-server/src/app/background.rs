@@ -16,13 +16,14 @@ use super::tls::OwnCertificate;
 use crate::dispatch::{Change, Scheduler};
 use crate::http::services::Api;
 use crate::store::Page;
-use crate::store::feed::{NoNotices, keep_current};
+use crate::store::feed::{RevocationNotices, keep_current};
 use crate::store::jobs::JobFilter;
 
 /// What works behind the requests.
 pub(super) struct Background {
     pub(super) api: Api,
     pub(super) revocations: Arc<RevocationCache>,
+    pub(super) notices: Box<dyn RevocationNotices>,
     pub(super) certificate: Option<Arc<OwnCertificate>>,
     pub(super) scheduler: Scheduler,
     pub(super) changes: Receiver<Change>,
@@ -34,12 +35,13 @@ impl Background {
         let Self {
             api,
             revocations,
+            notices,
             certificate,
             scheduler,
             changes,
         } = self;
         let keeper = Arc::clone(&api.keeper);
-        tasks.spawn(follow(revocations, stop.clone()));
+        tasks.spawn(follow(revocations, notices, stop.clone()));
         tasks.spawn(tally(api.clone(), changes, stop.clone()));
         tasks.spawn(every(stop.clone(), Duration::from_secs(5), {
             let api = api.clone();
@@ -76,12 +78,14 @@ impl Background {
     }
 }
 
-/// SQLite tells nothing: what another process revokes is found by looking.
-async fn follow(revocations: Arc<RevocationCache>, stop: CancellationToken) {
-    let mut notices = NoNotices;
+async fn follow(
+    revocations: Arc<RevocationCache>,
+    mut notices: Box<dyn RevocationNotices>,
+    stop: CancellationToken,
+) {
     tokio::select! {
         () = stop.cancelled() => {}
-        () = keep_current(&revocations, &mut notices) => {}
+        () = keep_current(&revocations, notices.as_mut()) => {}
     }
 }
 

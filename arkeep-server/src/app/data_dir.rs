@@ -28,7 +28,8 @@ use arkeep_vault::{KeyEncryptionKey, OpenError, RingError, RingFile, Sealer as _
 use crate::config::key::{KeySource, KeySourceError};
 use crate::config::serve::{ConfigRefused, DataConfig};
 use crate::store::sealed::{SealedColumn, SealedValue};
-use crate::store::sqlite::{OpenStoreError, Sample, SqliteStore};
+use crate::store::sqlite::{Sample, SqliteStore};
+use crate::store::{Database, OpenStoreError};
 
 /// Where things lie.
 #[derive(Debug, Clone)]
@@ -43,7 +44,7 @@ pub(crate) struct DataDir {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) ring: Arc<RingFile>,
-    pub(crate) store: SqliteStore,
+    pub(crate) store: Arc<dyn Database>,
 }
 
 /// The state cannot be opened. Nothing of it has changed.
@@ -170,7 +171,7 @@ impl DataDir {
         let store = SqliteStore::create(&self.database).await?;
         Ok(Opened {
             ring: Arc::new(ring),
-            store,
+            store: Arc::new(store),
         })
     }
 
@@ -257,6 +258,7 @@ impl DataDir {
                 database: self.database.clone(),
             });
         };
+        let store = Arc::new(store);
         Ok(Opened { ring, store })
     }
 

@@ -8,7 +8,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use crate::config::serve::ServeConfig;
-use crate::store::sqlite::SqliteStore;
+use crate::store::Database;
 
 /// No client could be made.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub enum ClientError {
 /// Where browsers come back to is the server's own address, which the operator says.
 pub(super) fn relying_party(
     config: &ServeConfig,
-    store: &SqliteStore,
+    store: &Arc<dyn Database>,
     entropy: &Arc<dyn Entropy>,
 ) -> Result<Option<RelyingParty>, ClientError> {
     let Some(public_url) = &config.public_url else {
@@ -36,7 +36,7 @@ pub(super) fn relying_party(
     let client = reqwest::Client::builder().tls_backend_preconfigured(tls()?);
     Ok(Some(RelyingParty::new(
         HttpWeb::new(client, reach)?,
-        Arc::new(store.clone()),
+        store.clone(),
         Arc::clone(entropy),
         &format!("{public_url}/api/v1/auth/oidc/callback"),
     )))

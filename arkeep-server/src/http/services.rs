@@ -23,8 +23,8 @@ use super::pulse::Pulse;
 use crate::config::Cidr;
 use crate::keeper::Keeper;
 use crate::store::{
-    AgentStore, DestinationStore, IdentityStore, InstanceStore, JobLogStore, JobStore, PolicyStore,
-    SnapshotStore, UserDirectory,
+    AgentStore, Database, DestinationStore, IdentityStore, InstanceStore, JobLogStore, JobStore,
+    PolicyStore, SnapshotStore, UserDirectory,
 };
 
 /// What whoever holds the agents' streams does for the HTTP API.
@@ -68,34 +68,20 @@ pub struct Stores {
 
 impl Stores {
     /// All of them on one database.
-    pub fn on<S>(store: &S) -> Self
-    where
-        S: Clone
-            + AgentStore
-            + DestinationStore
-            + EnrollmentStore
-            + IdentityStore
-            + InstanceStore
-            + JobLogStore
-            + JobQueue
-            + JobStore
-            + PolicyStore
-            + SnapshotStore
-            + UserDirectory
-            + 'static,
-    {
+    #[must_use]
+    pub fn on(store: Arc<dyn Database>) -> Self {
         Self {
-            agents: Arc::new(store.clone()),
-            destinations: Arc::new(store.clone()),
-            enrollments: Arc::new(store.clone()),
-            identities: Arc::new(store.clone()),
-            instance: Arc::new(store.clone()),
-            jobs: Arc::new(store.clone()),
-            logs: Arc::new(store.clone()),
-            policies: Arc::new(store.clone()),
-            queue: Arc::new(store.clone()),
-            snapshots: Arc::new(store.clone()),
-            users: Arc::new(store.clone()),
+            agents: store.clone(),
+            destinations: store.clone(),
+            enrollments: store.clone(),
+            identities: store.clone(),
+            instance: store.clone(),
+            jobs: store.clone(),
+            logs: store.clone(),
+            policies: store.clone(),
+            queue: store.clone(),
+            snapshots: store.clone(),
+            users: store,
         }
     }
 }

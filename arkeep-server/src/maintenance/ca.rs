@@ -4,7 +4,6 @@ use std::io::Write;
 
 use super::{Finding, MaintenanceError, Tools};
 use crate::app::keys;
-use crate::store::KeyStore as _;
 
 pub(super) async fn fingerprint(
     tools: &Tools,

@@ -12,7 +12,7 @@ use super::{Finding, MaintenanceError, Tools, open};
 use crate::config::{NewUserArgs, UserCommand};
 use crate::http::checks::Checks;
 use crate::store::users::{NewUser, User, UserEdit};
-use crate::store::{FactorRecords as _, Page, UserDirectory};
+use crate::store::{Page, UserDirectory};
 
 pub(super) async fn run(
     command: UserCommand,
@@ -35,7 +35,7 @@ async fn list(tools: &Tools, out: &mut dyn Write) -> Result<Finding, Maintenance
     let everyone = || Page::first(Page::MAX_LIMIT).unwrap_or_default();
     let mut page = everyone();
     loop {
-        let listed = UserDirectory::list(&tools.store, &page).await?;
+        let listed = UserDirectory::list(tools.store.as_ref(), &page).await?;
         for user in listed.items {
             let enabled = if user.enabled { "enabled" } else { "disabled" };
             writeln!(
@@ -71,7 +71,7 @@ async fn create(
         password_hash: Some(read_password(tools).await?),
         created_at: now,
     };
-    let made = UserDirectory::create(&tools.store, &new).await?;
+    let made = UserDirectory::create(tools.store.as_ref(), &new).await?;
     writeln!(out, "{}  {}  {}", made.id, made.role, made.email)?;
     Ok(Finding::Good)
 }
@@ -86,7 +86,7 @@ async fn disable(
         enabled: false,
         ..unchanged(user, tools.clock.now())
     };
-    UserDirectory::update(&tools.store, &edit).await?;
+    UserDirectory::update(tools.store.as_ref(), &edit).await?;
     writeln!(
         out,
         "{email} is disabled, and every session of theirs has ended"
@@ -108,7 +108,7 @@ async fn reset_password(
         password_hash: Some(read_password(tools).await?),
         ..unchanged(user, tools.clock.now())
     };
-    UserDirectory::update(&tools.store, &edit).await?;
+    UserDirectory::update(tools.store.as_ref(), &edit).await?;
     tools.store.remove_factor(id).await?;
     writeln!(
         out,
@@ -119,7 +119,7 @@ async fn reset_password(
 }
 
 async fn find(tools: &Tools, email: &str) -> Result<User, MaintenanceError> {
-    let found = UserDirectory::find_by_email(&tools.store, email).await?;
+    let found = UserDirectory::find_by_email(tools.store.as_ref(), email).await?;
     found.ok_or_else(|| MaintenanceError::Refused(format!("no user has the address {email}")))
 }
 

@@ -47,7 +47,7 @@ fn unlock(data: DataArgs) -> Result<Arc<RingFile>, MaintenanceError> {
 }
 
 async fn status(tools: &Tools, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
-    let needed = reseal::census(&tools.store).await?;
+    let needed = reseal::census(tools.store.as_ref()).await?;
     writeln!(
         out,
         "{:<16}  {:<8}  {:<24}  {:<15}  needed by",
@@ -77,7 +77,7 @@ async fn status(tools: &Tools, out: &mut dyn Write) -> Result<Finding, Maintenan
 
 /// Opens every sealed value there is, and names those that do not open.
 async fn verify(tools: &Tools, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
-    let outcome = reseal::verify(&tools.store, &tools.ring).await?;
+    let outcome = reseal::verify(tools.store.as_ref(), &tools.ring).await?;
     for unopened in &outcome.unopened {
         writeln!(out, "{unopened}")?;
     }
@@ -96,7 +96,10 @@ async fn rotate(tools: &Tools, out: &mut dyn Write) -> Result<Finding, Maintenan
     let mut teller = Teller::new(out);
     let key = tools.ring.rotate(now())?;
     teller.rotated(key)?;
-    let walked = reseal::reseal(&tools.store, &tools.ring, |progress| teller.at(progress)).await;
+    let walked = reseal::reseal(tools.store.as_ref(), &tools.ring, |progress| {
+        teller.at(progress)
+    })
+    .await;
     let outcome = teller.ended(walked)?;
     Ok(finding(&outcome.unopened))
 }
@@ -106,7 +109,7 @@ async fn disable(
     key: KeyId,
     out: &mut dyn Write,
 ) -> Result<Finding, MaintenanceError> {
-    let rows = reseal::census(&tools.store).await?.sealed_by(key);
+    let rows = reseal::census(tools.store.as_ref()).await?.sealed_by(key);
     if rows > 0 {
         return Err(MaintenanceError::Refused(format!(
             "key {key} is needed by {rows} sealed values: seal them again first, by `vault rotate`"
@@ -131,7 +134,7 @@ async fn remove(
     key: KeyId,
     out: &mut dyn Write,
 ) -> Result<Finding, MaintenanceError> {
-    let census = reseal::census(&tools.store).await?;
+    let census = reseal::census(tools.store.as_ref()).await?;
     tools.ring.remove(key, &census, now())?;
     writeln!(out, "key {key} is gone")?;
     Ok(Finding::Good)

@@ -208,7 +208,7 @@ impl Server {
 
 fn dispatcher(sandbox: &Sandbox, clock: &Arc<ManualClock>, sealer: &Arc<Vault>) -> Dispatcher {
     Dispatcher::new(DispatcherParts {
-        stores: DispatcherStores::on(&sandbox.store),
+        stores: DispatcherStores::on(Arc::new(sandbox.store.clone())),
         sealer: Arc::clone(sealer) as _,
         clock: Arc::clone(clock) as _,
         entropy: Arc::new(SystemEntropy),

@@ -1,0 +1,77 @@
+use std::fmt;
+
+use arkeep_auth::oidc::LoginStateStore;
+use arkeep_auth::{ApiTokenStore, RevocationStore, SessionStore, UserStore};
+use arkeep_core::StoreError;
+use arkeep_core::queue::JobQueue;
+use arkeep_transport::enrollment::EnrollmentStore;
+use async_trait::async_trait;
+
+use super::feed::{NoNotices, RevocationNotices};
+use super::postgres::PostgresStore;
+use super::sqlite::SqliteStore;
+use super::{
+    AgentStore, DestinationStore, FactorRecords, IdentityStore, InstanceStore, JobLogStore,
+    JobStore, KeyStore, PolicyStore, ScheduleStore, SealedValues, SnapshotStore, UserDirectory,
+};
+
+/// Every port of this module, and those of `arkeep-auth` and `arkeep-transport`, on one database.
+///
+/// For a program that does not care which: an `Arc` of it becomes the `Arc` of any of its ports.
+#[async_trait]
+pub trait Database:
+    AgentStore
+    + ApiTokenStore
+    + DestinationStore
+    + EnrollmentStore
+    + FactorRecords
+    + IdentityStore
+    + InstanceStore
+    + JobLogStore
+    + JobQueue
+    + JobStore
+    + KeyStore
+    + LoginStateStore
+    + PolicyStore
+    + RevocationStore
+    + ScheduleStore
+    + SealedValues
+    + SessionStore
+    + SnapshotStore
+    + UserDirectory
+    + UserStore
+    + fmt::Debug
+{
+    /// Tells of what others revoke in this database.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database does not answer.
+    async fn revocation_notices(&self) -> Result<Box<dyn RevocationNotices>, StoreError>;
+
+    /// Waits until every connection is closed.
+    async fn close(&self);
+}
+
+#[async_trait]
+impl Database for SqliteStore {
+    /// SQLite tells nothing: what a command beside the server revokes is found by looking.
+    async fn revocation_notices(&self) -> Result<Box<dyn RevocationNotices>, StoreError> {
+        Ok(Box::new(NoNotices))
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
+    }
+}
+
+#[async_trait]
+impl Database for PostgresStore {
+    async fn revocation_notices(&self) -> Result<Box<dyn RevocationNotices>, StoreError> {
+        Ok(Box::new(Self::revocation_notices(self).await?))
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
+    }
+}
