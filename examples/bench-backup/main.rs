@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use arkeep_examples::measure::{memory, millis, percentile, time_on_a_core};
 use arkeep_examples::tree::{self, Shape};
 use arkeep_examples::{Agent, AgentOptions, Api, Programs, Server};
 use serde_json::{Value, json};
@@ -71,13 +72,14 @@ async fn main() -> Outcome<()> {
         bench.run().await?;
         fs::remove_dir_all(&source)?;
     }
-    let before = time_on_a_core(&agent)?;
+    let process = process(&agent)?;
+    let before = time_on_a_core(process)?;
     tokio::time::sleep(IDLE).await;
-    let busy = time_on_a_core(&agent)? - before;
+    let busy = time_on_a_core(process)? - before;
     line(&format!(
         "agent: {} KiB resident at most, {} KiB idle, {:.3} % of a core idle",
-        peak(&agent, "VmHWM")?,
-        peak(&agent, "VmRSS")?,
+        memory(process, "VmHWM")?,
+        memory(process, "VmRSS")?,
         busy.as_secs_f64() / IDLE.as_secs_f64() * 100.0,
     ));
     Ok(())
@@ -101,14 +103,14 @@ impl Bench<'_> {
             through.push(whole);
             starts.push(start);
         }
-        let (plain, through) = (median(&mut plain), median(&mut through));
+        let (plain, through) = (percentile(&mut plain, 50), percentile(&mut through, 50));
         line(&format!(
             "{}: restic {:.2} s, agent {:.2} s, ratio {:.3}; request to start {:.0} ms (medians of {ROUNDS})",
             self.name,
             plain.as_secs_f64(),
             through.as_secs_f64(),
             through.as_secs_f64() / plain.as_secs_f64(),
-            median(&mut starts).as_secs_f64() * 1_000.0,
+            millis(percentile(&mut starts, 50)),
         ));
         Ok(())
     }
@@ -189,34 +191,8 @@ fn restic(repository: &Path, arguments: &[&str]) -> Outcome<()> {
     }
 }
 
-fn median(of: &mut [Duration]) -> Duration {
-    of.sort_unstable();
-    of.get(of.len() / 2).copied().unwrap_or_default()
-}
-
-/// A line of the agent's `/proc/<pid>/status`, in KiB.
-fn peak(agent: &Agent, name: &str) -> Outcome<u64> {
-    let pid = agent.process_id().ok_or("the agent has ended")?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find(|line| line.starts_with(name))
-        .ok_or("no such line")?;
-    Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse()?)
-}
-
-/// What the agent has run so far, with the threads that have ended (proc_pid_stat(5), in hundredths
-/// of a second).
-fn time_on_a_core(agent: &Agent) -> Outcome<Duration> {
-    let pid = agent.process_id().ok_or("the agent has ended")?;
-    let figures = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The program's name stands in parentheses and may hold anything.
-    let (_, figures) = figures.rsplit_once(')').ok_or("no such line")?;
-    let mut ran = 0;
-    for figure in figures.split_whitespace().skip(11).take(2) {
-        ran += figure.parse::<u64>()?;
-    }
-    Ok(Duration::from_millis(ran * 10))
+fn process(agent: &Agent) -> Outcome<u32> {
+    Ok(agent.process_id().ok_or("the agent has ended")?)
 }
 
 fn text(value: &Value, pointer: &str) -> String {

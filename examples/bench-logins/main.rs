@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use arkeep_examples::measure::{memory, millis, percentile};
 use arkeep_examples::{Programs, Server};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -40,14 +41,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     probe(address, &bearer, Duration::from_secs(1))
         .await
         .map_err(said)?;
-    let quiet = probe(address, &bearer, span).await.map_err(said)?;
+    let mut quiet = probe(address, &bearer, span).await.map_err(said)?;
     let idle = memory(process, "VmRSS")?;
     let storm = Storm::begin(address);
-    let during = probe(address, &bearer, span).await.map_err(said)?;
+    let mut during = probe(address, &bearer, span).await.map_err(said)?;
     let counts = storm.end(span).await;
     let most = memory(process, "VmHWM")?;
 
-    let (quiet, during) = (percentile_99(quiet), percentile_99(during));
+    let (quiet, during) = (percentile(&mut quiet, 99), percentile(&mut during, 99));
     let allowed = (quiet * 2).max(quiet + Duration::from_millis(10));
     line(&format!(
         "99th percentile of GET /users/me: quiet {:.2} ms, under {CLIENTS} logins {:.2} ms, ratio {:.2}; allowed {:.2} ms",
@@ -153,24 +154,6 @@ async fn attempt(
         .send()
         .await?;
     Ok(answer.status().as_u16())
-}
-
-fn percentile_99(mut took: Vec<Duration>) -> Duration {
-    took.sort_unstable();
-    let index = took.len().saturating_sub(1) * 99 / 100;
-    took.get(index).copied().unwrap_or_default()
-}
-
-fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1_000.0
-}
-
-/// A line of proc_pid_status(5), in KiB.
-fn memory(process: u32, name: &str) -> Result<u64, Box<dyn Error>> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find(|line| line.starts_with(name));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    Ok(number.ok_or("no such line")?.parse()?)
 }
 
 fn said(error: Box<dyn Error + Send + Sync>) -> Box<dyn Error> {

@@ -3,9 +3,11 @@
 //!
 //! Nothing here is a model or a mock. [`Programs`] finds the binaries that cargo built,
 //! [`Server`] and [`Agent`] run them as processes of their own, [`Api`] speaks to the server as
-//! any other client would, and [`tree`] compares what was restored with what was backed up.
+//! any other client would, [`tree`] compares what was restored with what was backed up, and
+//! [`measure`] reads what a process costs.
 
 mod api;
+pub mod measure;
 mod process;
 mod programs;
 pub mod tree;
