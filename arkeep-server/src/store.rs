@@ -18,6 +18,7 @@
 
 pub mod address;
 pub mod agents;
+pub mod audit;
 mod database;
 pub mod destinations;
 pub mod factors;
@@ -39,6 +40,7 @@ pub mod users;
 mod write;
 
 pub use agents::AgentStore;
+pub use audit::AuditStore;
 pub use database::Database;
 pub use destinations::DestinationStore;
 pub use factors::{FactorRecords, SealedFactors};

@@ -23,8 +23,8 @@ use super::pulse::Pulse;
 use crate::config::Cidr;
 use crate::keeper::Keeper;
 use crate::store::{
-    AgentStore, Database, DestinationStore, IdentityStore, InstanceStore, JobLogStore, JobStore,
-    PolicyStore, SnapshotStore, UserDirectory,
+    AgentStore, AuditStore, Database, DestinationStore, IdentityStore, InstanceStore, JobLogStore,
+    JobStore, PolicyStore, SnapshotStore, UserDirectory,
 };
 
 /// What whoever holds the agents' streams does for the HTTP API.
@@ -54,6 +54,7 @@ pub trait Fleet: fmt::Debug + Send + Sync {
 #[expect(missing_docs, reason = "each is named for the port that it is")]
 pub struct Stores {
     pub agents: Arc<dyn AgentStore>,
+    pub audit: Arc<dyn AuditStore>,
     pub destinations: Arc<dyn DestinationStore>,
     pub enrollments: Arc<dyn EnrollmentStore>,
     pub identities: Arc<dyn IdentityStore>,
@@ -72,6 +73,7 @@ impl Stores {
     pub fn on(store: Arc<dyn Database>) -> Self {
         Self {
             agents: store.clone(),
+            audit: store.clone(),
             destinations: store.clone(),
             enrollments: store.clone(),
             identities: store.clone(),

@@ -11,8 +11,9 @@ use super::feed::{NoNotices, RevocationNotices};
 use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
 use super::{
-    AgentStore, DestinationStore, FactorRecords, IdentityStore, InstanceStore, JobLogStore,
-    JobStore, KeyStore, PolicyStore, ScheduleStore, SealedValues, SnapshotStore, UserDirectory,
+    AgentStore, AuditStore, DestinationStore, FactorRecords, IdentityStore, InstanceStore,
+    JobLogStore, JobStore, KeyStore, PolicyStore, ScheduleStore, SealedValues, SnapshotStore,
+    UserDirectory,
 };
 
 /// Every port of this module, and those of `arkeep-auth` and `arkeep-transport`, on one database.
@@ -22,6 +23,7 @@ use super::{
 pub trait Database:
     AgentStore
     + ApiTokenStore
+    + AuditStore
     + DestinationStore
     + EnrollmentStore
     + FactorRecords

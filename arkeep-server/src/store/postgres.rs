@@ -7,6 +7,7 @@
 
 mod agents;
 mod api_tokens;
+mod audit;
 mod auth_users;
 mod columns;
 mod destinations;

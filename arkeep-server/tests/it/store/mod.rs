@@ -7,6 +7,7 @@
 )]
 
 mod agents;
+mod audit;
 mod auth;
 mod destinations;
 mod enrollments;
@@ -67,6 +68,18 @@ impl Sandbox {
     pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("arkeep.db")
     }
+
+    /// Does to the database what no store would.
+    pub(crate) async fn tamper(&self, statements: &str) -> Result<(), sqlx::Error> {
+        let mut raw = opening::raw(self).await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()))
+            .execute(&mut raw)
+            .await?;
+        sqlx::Connection::close(raw).await
+    }
+
+    pub(crate) const UNLOCK_AUDIT: &str =
+        "DROP TRIGGER audit_is_not_changed; DROP TRIGGER audit_is_not_removed;";
 
     pub(crate) async fn agent(&self) -> Agent {
         new_agent(&self.store).await

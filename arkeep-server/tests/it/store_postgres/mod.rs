@@ -12,6 +12,8 @@ mod opening;
 
 #[path = "../store/agents.rs"]
 mod agents;
+#[path = "../store/audit.rs"]
+mod audit;
 #[path = "../store/auth.rs"]
 mod auth;
 #[path = "../store/destinations.rs"]
@@ -67,6 +69,19 @@ impl Sandbox {
             .expect("an empty database takes a schema");
         Self { store, database }
     }
+
+    /// Does to the database what no store would.
+    async fn tamper(&self, statements: &str) -> Result<(), sqlx::Error> {
+        let mut raw =
+            <sqlx::postgres::PgConnection as sqlx::Connection>::connect_with(&self.database)
+                .await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()))
+            .execute(&mut raw)
+            .await?;
+        sqlx::Connection::close(raw).await
+    }
+
+    const UNLOCK_AUDIT: &str = "DROP TRIGGER audit_only_grows ON audit;";
 
     async fn agent(&self) -> Agent {
         new_agent(&self.store).await
