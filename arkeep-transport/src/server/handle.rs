@@ -21,14 +21,14 @@ use super::ending::{Ending, Reason};
 #[derive(Clone)]
 pub struct AgentHandle {
     agent: AgentId,
-    outgoing: mpsc::Sender<proto::ServerMessage>,
+    outgoing: mpsc::Sender<Box<proto::ServerMessage>>,
     ending: Arc<Ending>,
 }
 
 impl AgentHandle {
     pub(super) const fn new(
         agent: AgentId,
-        outgoing: mpsc::Sender<proto::ServerMessage>,
+        outgoing: mpsc::Sender<Box<proto::ServerMessage>>,
         ending: Arc<Ending>,
     ) -> Self {
         Self {
@@ -120,7 +120,7 @@ impl AgentHandle {
         };
         wire::check_weight(&message).map_err(PushError::Message)?;
         self.outgoing
-            .try_send(message)
+            .try_send(Box::new(message))
             .map_err(|refused| match refused {
                 TrySendError::Full(_) => PushError::Full,
                 TrySendError::Closed(_) => PushError::Closed,

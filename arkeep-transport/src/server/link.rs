@@ -71,7 +71,7 @@ pub(super) fn open(
 /// What the server says on one session: the welcome, then the queue, then why it ended.
 pub(super) struct Outgoing {
     first: Option<oneshot::Receiver<ServerMessage>>,
-    queue: mpsc::Receiver<ServerMessage>,
+    queue: mpsc::Receiver<Box<ServerMessage>>,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     ending: Arc<Ending>,
     over: bool,
@@ -99,7 +99,7 @@ impl Stream for Outgoing {
             return Poll::Ready(Some(Ok(welcome)));
         }
         match this.queue.poll_recv(cx) {
-            Poll::Ready(Some(message)) => Poll::Ready(Some(Ok(message))),
+            Poll::Ready(Some(message)) => Poll::Ready(Some(Ok(*message))),
             // Without senders the session ends, as above.
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }

@@ -29,7 +29,8 @@ pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) admitted: Admitted,
     pub(super) incoming: Streaming<AgentMessage>,
-    pub(super) outgoing: mpsc::Sender<ServerMessage>,
+    /// Boxed, because a channel makes room for thirty-two at once.
+    pub(super) outgoing: mpsc::Sender<Box<ServerMessage>>,
     pub(super) ending: Arc<Ending>,
 }
 
@@ -252,7 +253,7 @@ impl Session {
         let limit = self.shared.config.stall_timeout;
         tokio::select! {
             () = self.ending.ended() => Ok(()),
-            sent = tokio::time::timeout(limit, self.outgoing.send(message)) => match sent {
+            sent = tokio::time::timeout(limit, self.outgoing.send(Box::new(message))) => match sent {
                 Ok(_) => Ok(()),
                 Err(_) => Err(Reason::Misbehaved("the agent does not read")),
             },
