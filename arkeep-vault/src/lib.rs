@@ -30,7 +30,7 @@ pub use kek::{
 pub use provider::{DataKey, KeyError, KeyLengthError, KeyProvider};
 pub use ring::{
     Census, ChangeError, KeyInfo, KeyState, Keyring, REMOVAL_DELAY_MILLIS, RekeyError, RingError,
-    RingFile, RingFormatError, UnlockError, WrappedRing,
+    RingFile, RingFormatError, RingPlace, UnlockError, WrappedRing,
 };
 pub use sealed::{KeyId, MAX_SECRET_LEN, ParseError, ParseKeyIdError, Sealed};
 pub use sealer::{OpenError, SealError, Sealer};

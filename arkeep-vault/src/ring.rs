@@ -16,6 +16,7 @@ mod error;
 mod file;
 mod format;
 mod list;
+mod place;
 mod rekey;
 mod state;
 
@@ -34,6 +35,7 @@ pub use file::RingFile;
 pub use format::WrappedRing;
 #[cfg(feature = "testing")]
 pub(crate) use list::decode;
+pub use place::RingPlace;
 pub use rekey::RekeyError;
 
 /// Data keys in memory.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use super::place::{Place, RingPlace};
 use super::state::{Block, Draft, Loaded, State, kinds};
 use super::{Census, KeyInfo, Keyring, RingError, WrappedRing};
 use crate::files::{self, Lock, Stamp};
@@ -20,6 +21,10 @@ use crate::{DataKey, KeyError, KeyId, KeyProvider, KeyWrapper};
 /// another's. A key that another process added is found when it is asked for; that this process
 /// should seal with it, it learns from [`refresh`](Self::refresh), or when it next writes.
 ///
+/// Programs on several machines keep the ring where all of them find it, in a [`RingPlace`] of
+/// theirs. There each change is made by comparison instead of under a lock, and made again when
+/// another came first.
+///
 /// # Counting
 ///
 /// A key's count of sealed messages is written in advance, for a block of messages: 64 at first,
@@ -34,7 +39,7 @@ use crate::{DataKey, KeyError, KeyId, KeyProvider, KeyWrapper};
 /// that has seen the newer one refuses the older; a process that starts later cannot know.
 #[derive(Debug)]
 pub struct RingFile {
-    path: PathBuf,
+    place: Place,
     state: RwLock<State>,
 }
 
@@ -72,25 +77,60 @@ impl RingFile {
     /// [`RingError`] names the file, and keeps a missing ring, a damaged one and a wrong key
     /// apart. Do not answer any of them by making a new ring.
     pub fn open(path: impl AsRef<Path>, guard: Arc<dyn KeyWrapper>) -> Result<Self, RingError> {
-        let path = path.as_ref();
-        let loaded = Loaded::read(path, &*guard, None)?;
+        Self::open_at(Place::File(path.as_ref().into()), guard)
+    }
+
+    /// Makes a ring with one key in a place that has none, as [`create_new`](Self::create_new) does.
+    ///
+    /// # Errors
+    ///
+    /// [`RingError::Exists`] when there is one, also when another made it in this moment.
+    pub fn create_in(
+        place: Arc<dyn RingPlace>,
+        guard: Arc<dyn KeyWrapper>,
+        now: i64,
+    ) -> Result<Self, RingError> {
+        let name = PathBuf::from(place.name());
+        let ring = Keyring::generate(now)?;
+        let wrapped = WrappedRing::lock(&ring, &*guard).map_err(RingError::wrap(&name))?;
+        let kept = place.replace(None, &wrapped.to_bytes());
+        match kept.map_err(RingError::io(&name))? {
+            Some(_) => Self::open_in(place, guard),
+            None => Err(RingError::Exists { path: name }),
+        }
+    }
+
+    /// Opens a ring that exists somewhere else than in a file. Nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); errors say the place's name where they say a path.
+    pub fn open_in(
+        place: Arc<dyn RingPlace>,
+        guard: Arc<dyn KeyWrapper>,
+    ) -> Result<Self, RingError> {
+        Self::open_at(Place::kept(place), guard)
+    }
+
+    fn open_at(place: Place, guard: Arc<dyn KeyWrapper>) -> Result<Self, RingError> {
+        let loaded = Loaded::read(&place, &*guard, None)?;
         Ok(Self {
-            path: path.into(),
+            place,
             state: RwLock::new(State {
                 guard,
                 key: loaded.key,
                 ring: loaded.ring,
                 wrapped: loaded.wrapped,
-                stamp: loaded.stamp,
+                seen: loaded.seen,
                 block: Block::default(),
             }),
         })
     }
 
-    /// Where the ring is.
+    /// Where the ring is; the name of a place that is no file.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.place.path()
     }
 
     /// The key that this process seals with.
@@ -129,21 +169,21 @@ impl RingFile {
     ///
     /// As [`open`](Self::open), and [`RingError::RolledBack`]. What was known before is kept.
     pub fn refresh(&self) -> Result<bool, RingError> {
-        let (stamp, revision, guard, key) = {
+        let (seen, revision, guard, key) = {
             let state = self.read();
             let key = Arc::clone(&state.key);
             (
-                state.stamp,
+                state.seen,
                 state.ring.revision,
                 Arc::clone(&state.guard),
                 key,
             )
         };
-        if Stamp::of(&self.path).is_ok_and(|now| now == stamp) {
+        if self.place.look().is_ok_and(|now| now == seen) {
             return Ok(false);
         }
-        let loaded = Loaded::read(&self.path, &*guard, Some(&key))?;
-        loaded.is_not_older(&self.path, revision)?;
+        let loaded = Loaded::read(&self.place, &*guard, Some(&key))?;
+        loaded.is_not_older(self.path(), revision)?;
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         // A change that was made here in the meantime is newer than what was read.
         if loaded.ring.revision >= state.ring.revision {
@@ -191,28 +231,49 @@ impl RingFile {
     /// Makes one change to what the file says now.
     fn update<T>(
         &self,
-        change: impl FnOnce(&mut Draft) -> Result<T, RingError>,
+        change: impl FnMut(&mut Draft) -> Result<T, RingError>,
     ) -> Result<T, RingError> {
         let lock = self.lock()?;
         self.update_under(&lock, change)
     }
 
-    pub(super) fn lock(&self) -> Result<Lock, RingError> {
-        Lock::take(&self.path).map_err(RingError::io(&self.path))
+    /// Nothing when the place is one where who comes second loses.
+    pub(super) fn lock(&self) -> Result<Option<Lock>, RingError> {
+        self.place.lock()
+    }
+
+    pub(super) fn is_in_a_file(&self) -> bool {
+        matches!(self.place, Place::File(_))
     }
 
     pub(super) fn update_under<T>(
         &self,
-        _lock: &Lock,
-        change: impl FnOnce(&mut Draft) -> Result<T, RingError>,
+        _lock: &Option<Lock>,
+        mut change: impl FnMut(&mut Draft) -> Result<T, RingError>,
     ) -> Result<T, RingError> {
-        let path = &self.path;
+        // Whoever was first has changed it; only one that never ends can keep this from its turn.
+        for _ in 0..MOST_TRIES {
+            if let Some(result) = self.try_update(&mut change)? {
+                return Ok(result);
+            }
+        }
+        let busy = io::Error::new(io::ErrorKind::ResourceBusy, "others keep changing it");
+        Err(RingError::io(self.path())(busy))
+    }
+
+    /// Returns nothing when another change came first.
+    fn try_update<T>(
+        &self,
+        change: &mut impl FnMut(&mut Draft) -> Result<T, RingError>,
+    ) -> Result<Option<T>, RingError> {
+        let path = self.path();
         let (revision, guard, key) = {
             let state = self.read();
             let key = Arc::clone(&state.key);
             (state.ring.revision, Arc::clone(&state.guard), key)
         };
-        let loaded = Loaded::read(path, &*guard, Some(&key))?;
+        let loaded = Loaded::read(&self.place, &*guard, Some(&key))?;
+        let seen = loaded.seen;
         loaded.is_not_older(path, revision)?;
         let mut draft = Draft {
             guard,
@@ -225,18 +286,22 @@ impl RingFile {
         draft.ring.revision += 1;
         let wrapped = WrappedRing::seal(&draft.ring, &draft.key, draft.slots)
             .map_err(RingError::wrap(path))?;
-        files::replace(path, &wrapped.to_bytes()).map_err(RingError::io(path))?;
-        let stamp = Stamp::of(path).map_err(RingError::io(path))?;
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.guard = draft.guard;
-        let loaded = Loaded {
-            wrapped,
-            key: draft.key,
-            ring: draft.ring,
-            stamp,
+        let Some(seen) = self.place.replace(seen, &wrapped.to_bytes())? else {
+            return Ok(None);
         };
-        state.replace(loaded, draft.block);
-        Ok(result)
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        // Without a lock another thread may have made a later change meanwhile, from this one.
+        if draft.ring.revision > state.ring.revision {
+            state.guard = draft.guard;
+            let loaded = Loaded {
+                wrapped,
+                key: draft.key,
+                ring: draft.ring,
+                seen,
+            };
+            state.replace(loaded, draft.block);
+        }
+        Ok(Some(result))
     }
 
     /// Writes down, before they are sealed, that the primary key seals more messages.
@@ -282,6 +347,8 @@ impl KeyProvider for RingFile {
         }
     }
 }
+
+const MOST_TRIES: u32 = 100;
 
 /// A key may well exist in a ring that cannot be read now.
 impl From<RingError> for KeyError {

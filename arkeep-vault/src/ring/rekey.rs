@@ -76,8 +76,12 @@ impl RingFile {
     /// # Errors
     ///
     /// [`RekeyError`]. The key that is then in `key_file` opens the ring; try again.
+    /// [`RekeyError::NotInAFile`] for a ring that programs on other machines may share.
     pub fn rekey_file(&self, key_file: impl AsRef<Path>) -> Result<(), RekeyError> {
         let key_file = key_file.as_ref();
+        if !self.is_in_a_file() {
+            return Err(RekeyError::NotInAFile);
+        }
         let waiting = files::beside(key_file, ".new");
         // Held throughout: two rekeys at once would each take the other's slot.
         let lock = self.lock()?;
@@ -100,7 +104,7 @@ impl RingFile {
         Ok(())
     }
 
-    fn begin_under(&self, lock: &Lock, new: &dyn KeyWrapper) -> Result<(), RingError> {
+    fn begin_under(&self, lock: &Option<Lock>, new: &dyn KeyWrapper) -> Result<(), RingError> {
         self.update_under(lock, |draft| {
             let kept = draft.slot_of(self.path(), &*draft.guard)?;
             let added = draft.key.slot(new).map_err(RingError::wrap(self.path()))?;
@@ -109,7 +113,7 @@ impl RingFile {
         })
     }
 
-    fn finish_under(&self, lock: &Lock, new: Arc<dyn KeyWrapper>) -> Result<(), RingError> {
+    fn finish_under(&self, lock: &Option<Lock>, new: Arc<dyn KeyWrapper>) -> Result<(), RingError> {
         self.update_under(lock, |draft| {
             draft.slot_of(self.path(), &*new)?;
             let wrap = RingError::wrap(self.path());
@@ -118,7 +122,7 @@ impl RingFile {
                 .map_err(wrap)?;
             draft.key = Arc::new(key);
             draft.slots = vec![slot];
-            draft.guard = new;
+            draft.guard = Arc::clone(&new);
             Ok(())
         })
     }
@@ -128,6 +132,13 @@ impl RingFile {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RekeyError {
+    /// The ring is shared by programs that would not find a new key on this machine. Give each the
+    /// new key, and then use [`RingFile::begin_rekey`] and [`RingFile::finish_rekey`].
+    #[error(
+        "the key ring is shared with other machines, which would not find a key that is made here"
+    )]
+    NotInAFile,
+
     /// The ring could not be read or written.
     #[error("the key ring was not rekeyed")]
     Ring(#[from] RingError),

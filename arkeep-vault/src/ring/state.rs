@@ -4,11 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use secrecy::ExposeSecret;
-
 use super::format::{RingKey, Slot};
-use super::{Keyring, RingError, RingFormatError, UnlockError, WrappedRing};
-use crate::files::{self, ReadFault, Stamp};
+use super::place::{Place, Seen};
+use super::{Keyring, RingError, UnlockError, WrappedRing};
 use crate::{DataKey, KeyWrapper};
 
 #[derive(Debug)]
@@ -17,7 +15,7 @@ pub(super) struct State {
     pub(super) key: Arc<RingKey>,
     pub(super) ring: Keyring,
     pub(super) wrapped: WrappedRing,
-    pub(super) stamp: Stamp,
+    pub(super) seen: Seen,
     pub(super) block: Block,
 }
 
@@ -36,7 +34,7 @@ impl State {
         self.key = loaded.key;
         self.ring = loaded.ring;
         self.wrapped = loaded.wrapped;
-        self.stamp = loaded.stamp;
+        self.seen = loaded.seen;
     }
 }
 
@@ -71,25 +69,19 @@ pub(super) struct Loaded {
     pub(super) wrapped: WrappedRing,
     pub(super) key: Arc<RingKey>,
     pub(super) ring: Keyring,
-    pub(super) stamp: Stamp,
+    pub(super) seen: Seen,
 }
 
 impl Loaded {
-    /// Reads the file, with a ring key that is already known if it still fits.
+    /// Reads what is kept, with a ring key that is already known if it still fits.
     pub(super) fn read(
-        path: &Path,
+        place: &Place,
         guard: &dyn KeyWrapper,
         known: Option<&Arc<RingKey>>,
     ) -> Result<Self, RingError> {
-        let content = files::read(path, LONGEST_FILE).map_err(|fault| match fault {
-            ReadFault::Missing => RingError::Missing { path: path.into() },
-            ReadFault::SymbolicLink => RingError::SymbolicLink { path: path.into() },
-            ReadFault::NotAFile => RingError::NotAFile { path: path.into() },
-            ReadFault::TooLong => RingError::damaged(path)(RingFormatError::TooLong),
-            ReadFault::Io(source) => RingError::io(path)(source),
-        })?;
-        let wrapped =
-            WrappedRing::parse(content.bytes.expose_secret()).map_err(RingError::damaged(path))?;
+        let path = place.path();
+        let (bytes, seen) = place.read()?;
+        let wrapped = WrappedRing::parse(&bytes).map_err(RingError::damaged(path))?;
         let by_known = known.and_then(|key| Some((Arc::clone(key), wrapped.open(key).ok()?)));
         let (key, ring) = match by_known {
             Some(unlocked) => unlocked,
@@ -101,16 +93,15 @@ impl Loaded {
                 (Arc::new(key), ring)
             }
         };
-        let stamp = content.stamp;
         Ok(Self {
             wrapped,
             key,
             ring,
-            stamp,
+            seen,
         })
     }
 
-    /// A file that is older than what this process has seen must not become the base of a change.
+    /// What is older than what this process has seen must not become the base of a change.
     pub(super) fn is_not_older(&self, path: &Path, revision: u64) -> Result<(), RingError> {
         match self.ring.revision < revision {
             true => Err(RingError::RolledBack { path: path.into() }),
