@@ -41,6 +41,7 @@ use crate::config::Cidr;
 use crate::config::serve::{ConfigRefused, HttpTls, ServeConfig, host_of};
 use crate::dispatch::{Dispatcher, DispatcherParts, DispatcherStores, Scheduler, SchedulerParts};
 use crate::http::access::Rule;
+use crate::http::audit::AuditLog;
 use crate::http::metrics::Metrics;
 use crate::http::pulse::Pulse;
 use crate::http::services::{Api, Facts, Services, Stores};
@@ -250,7 +251,13 @@ impl App {
             entropy: Arc::clone(&entropy),
         });
         let trusted_proxies = config.trusted_proxies.clone();
+        let audit = AuditLog::new(
+            Arc::clone(&stores.audit),
+            Arc::clone(&stores.users),
+            Arc::clone(&clock),
+        );
         let api = Api::new(Services {
+            audit: Arc::new(audit),
             sealer,
             keeper,
             stores,

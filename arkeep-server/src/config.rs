@@ -51,6 +51,9 @@ pub enum Command {
     /// Look after the certificate authority of the agents
     #[command(subcommand)]
     Ca(CaCommand),
+    /// Look after the log of who did what
+    #[command(subcommand)]
+    Audit(AuditCommand),
 }
 
 /// `arkeep-server user …`
@@ -163,6 +166,28 @@ pub enum CaCommand {
     Status(DataArgs),
     /// Print the fingerprint that join tokens carry
     Fingerprint(DataArgs),
+}
+
+/// `arkeep-server audit …`
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Check the chain of entries; say what is missing, changed or moved, and exit 1 if there is any
+    Verify(VerifyAuditArgs),
+    /// Write every entry to standard output, one JSON object a line, the oldest first
+    Export(DataArgs),
+}
+
+/// `arkeep-server audit verify`
+#[derive(Debug, Clone, Args)]
+pub struct VerifyAuditArgs {
+    /// Where the server keeps its state.
+    #[command(flatten)]
+    pub data: DataArgs,
+
+    /// An end of the chain that was noted elsewhere, as this command prints it; may be given several
+    /// times
+    #[arg(long, value_name = "SEQ:HASH")]
+    pub noted: Vec<crate::store::audit::Head>,
 }
 
 /// Where the server keeps its state. Every command takes these.
@@ -411,7 +436,10 @@ impl Command {
                 | VaultCommand::Enable(KeyArgs { data, .. })
                 | VaultCommand::Remove(KeyArgs { data, .. }),
             )
-            | Self::Ca(CaCommand::Status(data) | CaCommand::Fingerprint(data)) => data,
+            | Self::Ca(CaCommand::Status(data) | CaCommand::Fingerprint(data))
+            | Self::Audit(
+                AuditCommand::Verify(VerifyAuditArgs { data, .. }) | AuditCommand::Export(data),
+            ) => data,
         }
     }
 }

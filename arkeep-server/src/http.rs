@@ -1,11 +1,12 @@
 //! The HTTP API.
 //!
-//! A request passes three layers: `envelope` gives it an id, a limit of time and the headers of
-//! its answer; [`access`] asks who calls and whether they may; a handler of `routes` does what
-//! was asked. Errors become answers in `status`, and nowhere else.
+//! A request passes four layers: `envelope` gives it an id, a limit of time and the headers of
+//! its answer; [`audit`] writes down what became of it; [`access`] asks who calls and whether they
+//! may; a handler of `routes` does what was asked. Errors become answers in `status`, and nowhere else.
 
 pub mod access;
 pub(crate) mod address;
+pub mod audit;
 mod body;
 pub(crate) mod checks;
 pub(crate) mod envelope;
@@ -40,6 +41,7 @@ pub fn router(api: Api) -> (Router, Vec<Rule>) {
         trusted_proxies: api.facts.trusted_proxies.clone(),
         https: api.facts.https,
     });
+    let log = Arc::clone(&api.audit);
     let (router, rules) = routes::all(Routes::new(api.clone())).finish();
     let router = router
         .fallback(async || Problem::not_found())
@@ -47,6 +49,7 @@ pub fn router(api: Api) -> (Router, Vec<Rule>) {
             Problem::new(Code::MethodNotAllowed, "this address does not do that")
         })
         .layer(DefaultBodyLimit::max(body::MAX_BODY))
+        .layer(middleware::from_fn_with_state(log, audit::record))
         .layer(middleware::from_fn_with_state(edge, envelope::envelope))
         .with_state(api);
     (router, rules)

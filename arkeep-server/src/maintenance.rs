@@ -3,6 +3,7 @@
 //! They answer on standard output, and in the exit code: 1 when something was found that should not
 //! be. None of them makes state where there is none.
 
+mod audit;
 mod ca;
 mod user;
 mod vault;
@@ -19,7 +20,8 @@ use crate::config::key::KeySourceError;
 use crate::config::serve::{ConfigRefused, DataConfig};
 use crate::config::{CaCommand, Command, DataArgs};
 use crate::reseal::ResealError;
-use crate::store::{Database, WriteError};
+use crate::store::audit::{Actor, Changes, NewEntry, Target};
+use crate::store::{AuditStore, Database, WriteError};
 
 /// A command could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,10 @@ pub enum MaintenanceError {
     /// The new key of the ring is refused.
     #[error("the new vault key is refused")]
     NewKey(#[from] KeySourceError),
+
+    /// It was done, and who did it could not be written down.
+    #[error("it is done, and could not be written into the audit log")]
+    Unrecorded(#[source] StoreError),
 
     /// Not every sealed value could be looked at.
     #[error(transparent)]
@@ -93,6 +99,7 @@ pub enum Finding {
 /// [`MaintenanceError`]
 pub async fn run(command: Command, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
     match command {
+        Command::Audit(command) => audit::run(command, out).await,
         Command::User(command) => user::run(command, out).await,
         Command::Vault(command) => vault::run(command, out).await,
         Command::Ca(CaCommand::Status(data)) => ca::status(&open(data).await?, out).await,
@@ -115,6 +122,34 @@ struct Tools {
 async fn open(data: DataArgs) -> Result<Tools, MaintenanceError> {
     let data_dir = DataDir::new(&DataConfig::judge(data)?)?;
     Ok(Tools::from(data_dir.open_existing().await?))
+}
+
+impl Tools {
+    /// Writes into the audit log what was just done by whoever runs this command.
+    async fn record(
+        &self,
+        action: &'static str,
+        target: Target,
+        changes: impl Into<Changes>,
+    ) -> Result<(), MaintenanceError> {
+        let entry = NewEntry {
+            at: self.clock.now(),
+            actor: Actor {
+                kind: "operator".into(),
+                id: None,
+                // Names are what a table of the machine says; the number is what the kernel says.
+                name: Some(format!("uid {}", rustix::process::getuid().as_raw())),
+            },
+            action: action.into(),
+            target,
+            result: "ok".into(),
+            address: None,
+            request_id: None,
+            changes: changes.into(),
+        };
+        let appended = AuditStore::append(&*self.store, &entry).await;
+        appended.map(drop).map_err(MaintenanceError::Unrecorded)
+    }
 }
 
 impl From<Opened> for Tools {

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::tls::OwnCertificate;
 use crate::dispatch::{Change, Scheduler};
+use crate::http::audit::AuditLog;
 use crate::http::services::Api;
 use crate::store::Page;
 use crate::store::feed::{RevocationNotices, keep_current};
@@ -43,6 +44,7 @@ impl Background {
         let keeper = Arc::clone(&api.keeper);
         tasks.spawn(follow(revocations, notices, stop.clone()));
         tasks.spawn(tally(api.clone(), changes, stop.clone()));
+        tasks.spawn(settle(Arc::clone(&api.audit), stop.clone()));
         tasks.spawn(every(stop.clone(), Duration::from_secs(5), {
             let api = api.clone();
             async move || round(&api, &scheduler).await
@@ -76,6 +78,16 @@ impl Background {
             ));
         }
     }
+}
+
+/// Counts that were kept back from the audit log, each minute and at the end.
+async fn settle(audit: Arc<AuditLog>, stop: CancellationToken) {
+    let each = Arc::clone(&audit);
+    every(stop, Duration::from_secs(60), async move || {
+        each.settle().await;
+    })
+    .await;
+    audit.settle().await;
 }
 
 async fn follow(

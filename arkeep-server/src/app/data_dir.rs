@@ -188,6 +188,11 @@ impl DataDir {
         self.open_database(ring, database_there).await
     }
 
+    /// The same with a ring that is unwrapped already.
+    pub(crate) async fn open_with(&self, ring: Arc<RingFile>) -> Result<Opened, DataDirError> {
+        self.open_database(ring, exists(&self.database)?).await
+    }
+
     fn look(&self) -> Result<(bool, bool), DataDirError> {
         match (exists(&self.ring())?, exists(&self.database)?) {
             (false, false) => Err(DataDirError::Empty {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arkeep_auth::api_token::ApiToken;
 use arkeep_auth::{Principal, Role, Scope, bearer_token};
 use axum::Router;
 use axum::extract::{FromRequestParts, Request, State};
@@ -17,6 +18,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 
+use super::audit;
 use super::problem::{Code, Problem};
 use super::services::Api;
 
@@ -180,10 +182,19 @@ impl Api {
             .ok()
             .and_then(bearer_token)
             .ok_or_else(logged_out)?;
-        Ok(self
-            .authenticator
-            .authenticate(token, self.clock.now())
-            .await?)
+        let now = self.clock.now();
+        match self.authenticator.authenticate(token, now).await {
+            Ok(caller) => {
+                audit::seen_caller(&caller);
+                Ok(caller)
+            }
+            Err(refused) => {
+                if let Ok(token) = token.parse::<ApiToken>() {
+                    audit::tried_token(token.id());
+                }
+                Err(refused.into())
+            }
+        }
     }
 
     /// Refuses a login that is older than [`FRESH`], and every program.

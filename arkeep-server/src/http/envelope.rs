@@ -35,6 +35,10 @@ pub(crate) struct Edge {
     pub(crate) https: bool,
 }
 
+/// Under which the log knows a request.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) Arc<str>);
+
 pub(super) async fn envelope(
     State(edge): State<Arc<Edge>>,
     mut request: Request,
@@ -57,6 +61,7 @@ pub(super) async fn envelope(
         Some(Peer(peer)) => {
             let client = ClientAddress::judge(peer.ip(), request.headers(), &edge.trusted_proxies);
             request.extensions_mut().insert(client);
+            request.extensions_mut().insert(RequestId(Arc::clone(&id)));
             run(request, next).instrument(span.clone()).await
         }
     };
@@ -117,7 +122,8 @@ fn finished(mut response: Response, id: &str) -> Response {
     document
 }
 
-fn foreign(status: StatusCode) -> Problem {
+/// What a refusal of the framework is called.
+pub(super) fn foreign(status: StatusCode) -> Problem {
     match status {
         StatusCode::NOT_FOUND => Problem::not_found(),
         StatusCode::METHOD_NOT_ALLOWED => {

@@ -1,6 +1,7 @@
 //! The routes, one file for each kind of thing.
 
 mod agents;
+mod audit;
 mod auth;
 mod destinations;
 mod factors;
@@ -263,6 +264,7 @@ pub(super) fn all(routes: Routes) -> Routes {
             Has(Operator, Restore),
             snapshots::restore,
         )
+        .on(GET, "/api/v1/audit", Has(Admin, Full), audit::list)
         .on(GET, "/api/v1/vault", Fresh(Admin), vault::show)
         .on(POST, "/api/v1/vault/rotate", Fresh(Admin), vault::rotate)
 }
@@ -293,6 +295,7 @@ fn created(location: String, body: impl IntoResponse) -> Response {
 
 /// 202, with the job that does what was asked.
 fn accepted(job: JobId) -> Response {
+    super::audit::fact("job_id", job);
     #[derive(Serialize)]
     struct Accepted {
         job_id: JobId,

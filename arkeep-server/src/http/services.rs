@@ -18,6 +18,7 @@ use arkeep_transport::trust::SpkiFingerprint;
 use arkeep_vault::Sealer;
 use tokio_util::sync::CancellationToken;
 
+use super::audit::AuditLog;
 use super::metrics::Metrics;
 use super::pulse::Pulse;
 use crate::config::Cidr;
@@ -101,6 +102,8 @@ pub struct Services {
     pub keeper: Arc<Keeper>,
     /// Keeps everything.
     pub stores: Stores,
+    /// Writes down who did what.
+    pub audit: Arc<AuditLog>,
     /// Reaches agents.
     pub fleet: Arc<dyn Fleet>,
     /// Says who calls.

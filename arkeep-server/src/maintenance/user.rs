@@ -6,11 +6,13 @@ use std::sync::Arc;
 use arkeep_auth::password::{HashCost, HashPool};
 use arkeep_auth::{PasswordHash, Passwords};
 use arkeep_core::{SecretString, Timestamp, UserId};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Finding, MaintenanceError, Tools, open};
 use crate::config::{NewUserArgs, UserCommand};
 use crate::http::checks::Checks;
+use crate::store::audit::Target;
 use crate::store::users::{NewUser, User, UserEdit};
 use crate::store::{Page, UserDirectory};
 
@@ -72,6 +74,14 @@ async fn create(
         created_at: now,
     };
     let made = UserDirectory::create(tools.store.as_ref(), &new).await?;
+    let changes = json!({
+        "email": {"before": null, "after": made.email},
+        "display_name": {"before": null, "after": made.display_name},
+        "role": {"before": null, "after": made.role},
+        "password": "[changed]",
+    });
+    let target = Target::new("user", Some(made.id.to_string()));
+    tools.record("user.create", target, changes).await?;
     writeln!(out, "{}  {}  {}", made.id, made.role, made.email)?;
     Ok(Finding::Good)
 }
@@ -82,11 +92,14 @@ async fn disable(
     out: &mut dyn Write,
 ) -> Result<Finding, MaintenanceError> {
     let user = find(tools, email).await?;
+    let changes = json!({"enabled": {"before": user.enabled, "after": false}});
+    let target = Target::new("user", Some(user.id.to_string()));
     let edit = UserEdit {
         enabled: false,
         ..unchanged(user, tools.clock.now())
     };
     UserDirectory::update(tools.store.as_ref(), &edit).await?;
+    tools.record("user.disable", target, changes).await?;
     writeln!(
         out,
         "{email} is disabled, and every session of theirs has ended"
@@ -103,6 +116,11 @@ async fn reset_password(
 ) -> Result<Finding, MaintenanceError> {
     let user = find(tools, email).await?;
     let id = user.id;
+    let changes = json!({
+        "password": "[changed]",
+        "mfa": {"before": user.mfa, "after": false},
+        "enabled": {"before": user.enabled, "after": true},
+    });
     let edit = UserEdit {
         enabled: true,
         password_hash: Some(read_password(tools).await?),
@@ -110,6 +128,8 @@ async fn reset_password(
     };
     UserDirectory::update(tools.store.as_ref(), &edit).await?;
     tools.store.remove_factor(id).await?;
+    let target = Target::new("user", Some(id.to_string()));
+    tools.record("user.reset_password", target, changes).await?;
     writeln!(
         out,
         "the password of {email} is set, no second factor is asked for, and every session of \

@@ -4,10 +4,9 @@ mod progress;
 mod rekey;
 
 use std::io::Write;
-use std::sync::Arc;
 
 use arkeep_core::{Clock as _, SystemClock, Timestamp};
-use arkeep_vault::{KeyId, RingFile};
+use arkeep_vault::KeyId;
 
 use super::{Finding, MaintenanceError, Tools};
 use crate::app::data_dir::DataDir;
@@ -15,6 +14,7 @@ use crate::config::serve::DataConfig;
 use crate::config::{DataArgs, KeyArgs, VaultCommand};
 use crate::keeper::word;
 use crate::reseal::{self, Unopened};
+use crate::store::audit::Target;
 use progress::Teller;
 
 pub(super) async fn run(
@@ -25,11 +25,13 @@ pub(super) async fn run(
         VaultCommand::Status(data) => status(&whatever_fits(data).await?, out).await,
         VaultCommand::Verify(data) => verify(&whatever_fits(data).await?, out).await,
         VaultCommand::Rotate(data) => rotate(&super::open(data).await?, out).await,
-        VaultCommand::Rekey(args) => rekey::run(args, out),
+        VaultCommand::Rekey(args) => rekey::run(args, out).await,
         VaultCommand::Disable(KeyArgs { data, key }) => {
             disable(&super::open(data).await?, key, out).await
         }
-        VaultCommand::Enable(KeyArgs { data, key }) => enable(&*unlock(data)?, key, out),
+        VaultCommand::Enable(KeyArgs { data, key }) => {
+            enable(&whatever_fits(data).await?, key, out).await
+        }
         VaultCommand::Remove(KeyArgs { data, key }) => {
             remove(&super::open(data).await?, key, out).await
         }
@@ -42,8 +44,11 @@ async fn whatever_fits(data: DataArgs) -> Result<Tools, MaintenanceError> {
     Ok(Tools::from(data_dir.open_whatever_fits().await?))
 }
 
-fn unlock(data: DataArgs) -> Result<Arc<RingFile>, MaintenanceError> {
-    Ok(DataDir::new(&DataConfig::judge(data)?)?.unlock()?)
+/// Writes into the audit log what was done to a key.
+async fn record(tools: &Tools, action: &'static str, key: KeyId) -> Result<(), MaintenanceError> {
+    let changes = serde_json::json!({"key": key.to_string()});
+    let target = Target::new("vault", None);
+    tools.record(action, target, changes).await
 }
 
 async fn status(tools: &Tools, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
@@ -95,6 +100,7 @@ async fn verify(tools: &Tools, out: &mut dyn Write) -> Result<Finding, Maintenan
 async fn rotate(tools: &Tools, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
     let mut teller = Teller::new(out);
     let key = tools.ring.rotate(now())?;
+    record(tools, "vault.rotate", key).await?;
     teller.rotated(key)?;
     let walked = reseal::reseal(tools.store.as_ref(), &tools.ring, |progress| {
         teller.at(progress)
@@ -116,6 +122,7 @@ async fn disable(
         )));
     }
     tools.ring.disable(key, now())?;
+    record(tools, "vault.disable", key).await?;
     writeln!(
         out,
         "key {key} is disabled; remove it in a day if nothing is missed"
@@ -123,8 +130,13 @@ async fn disable(
     Ok(Finding::Good)
 }
 
-fn enable(ring: &RingFile, key: KeyId, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
-    ring.enable(key, now())?;
+async fn enable(
+    tools: &Tools,
+    key: KeyId,
+    out: &mut dyn Write,
+) -> Result<Finding, MaintenanceError> {
+    tools.ring.enable(key, now())?;
+    record(tools, "vault.enable", key).await?;
     writeln!(out, "key {key} opens what it sealed")?;
     Ok(Finding::Good)
 }
@@ -136,6 +148,7 @@ async fn remove(
 ) -> Result<Finding, MaintenanceError> {
     let census = reseal::census(tools.store.as_ref()).await?;
     tools.ring.remove(key, &census, now())?;
+    record(tools, "vault.remove", key).await?;
     writeln!(out, "key {key} is gone")?;
     Ok(Finding::Good)
 }

@@ -25,6 +25,7 @@
 //! with the note of where the end is: for that, the head of the chain is noted somewhere else now
 //! and then, and given to the verifier.
 
+pub mod shape;
 mod verifier;
 
 use std::borrow::Cow;
@@ -73,6 +74,17 @@ pub struct Actor {
     pub name: Option<String>,
 }
 
+impl Target {
+    /// A thing of this kind.
+    #[must_use]
+    pub fn new(kind: &'static str, id: Option<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            id,
+        }
+    }
+}
+
 /// What something was done to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -109,6 +121,12 @@ impl Changes {
     #[must_use]
     pub fn to_value(&self) -> Value {
         serde_json::from_str(&self.0).unwrap_or_else(|_| Value::String(self.0.clone()))
+    }
+}
+
+impl From<Value> for Changes {
+    fn from(value: Value) -> Self {
+        Self(value.to_string())
     }
 }
 

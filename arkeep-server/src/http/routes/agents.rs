@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
+use super::super::audit;
 use super::super::body::{Json, MergePatch, NoBody};
 use super::super::checks::{Checks, is_plain};
 use super::super::params::{Id, Params};
@@ -81,6 +82,15 @@ pub(super) struct Writable {
     labels: BTreeMap<String, String>,
 }
 
+impl From<&Agent> for Writable {
+    fn from(agent: &Agent) -> Self {
+        Self {
+            name: agent.name.clone(),
+            labels: agent.labels.clone(),
+        }
+    }
+}
+
 impl Writable {
     fn check(&self) -> Result<(), Problem> {
         let mut checks = Checks::default();
@@ -127,6 +137,8 @@ pub(super) async fn create(
         created_at: now,
     };
     let agent = api.stores.agents.create(&new, &kept).await?;
+    audit::added(&Writable::from(&agent));
+    audit::secret("join_token");
     let version = agent.version;
     let body = Offered {
         agent: AgentBody::of(agent, now),
@@ -179,11 +191,8 @@ async fn change_once(
 ) -> Result<Tagged<AgentBody>, Problem> {
     let agent = api.agent(id).await?;
     if_match.check(agent.version)?;
-    let before = Writable {
-        name: agent.name,
-        labels: agent.labels,
-    };
-    let after: Writable = patch::merge(before, patch, &["name", "labels"])?;
+    let before = Writable::from(&agent);
+    let after: Writable = patch::merge(&before, patch, &["name", "labels"])?;
     after.check()?;
     let edit = AgentEdit {
         id,
@@ -192,6 +201,7 @@ async fn change_once(
         labels: after.labels,
     };
     let agent = api.stores.agents.update(&edit).await?;
+    audit::changed(&before, &Writable::from(&agent));
     Ok(Tagged(agent.version, AgentBody::of(agent, api.clock.now())))
 }
 
@@ -206,6 +216,7 @@ pub(super) async fn delete(
         .agents
         .delete(id, if_match.version(agent.version))
         .await?;
+    audit::removed(&Writable::from(&agent));
     api.fleet.hang_up(id);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -220,6 +231,7 @@ pub(super) async fn offer(
     }
     let (token, kept) = api.join_token(id)?;
     api.stores.agents.offer(id, &kept).await?;
+    audit::secret("join_token");
     Ok(axum::Json(OfferedAgain {
         join_token: token.encode().expose_secret().to_owned(),
         expires_at: token.expires_at(),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::access::{Caller, logged_out};
 use super::super::address::ClientAddress;
+use super::super::audit;
 use super::super::body::{Json, NoBody};
 use super::super::checks::Checks;
 use super::super::params::Id;
@@ -35,6 +36,7 @@ pub(super) async fn log_in(
     headers: HeaderMap,
     Json(shown): Json<Credentials>,
 ) -> Result<Response, Problem> {
+    audit::tried_account(&shown.email);
     let mut checks = Checks::default();
     checks.that(shown.email.len() <= 254, "email", "has 254 bytes at most");
     checks.password(Some(&shown.password), "password");
@@ -52,6 +54,8 @@ pub(super) async fn log_in(
         Ok(pair) => {
             api.metrics.auth_attempt("ok");
             let user = pair.session.grant.user;
+            audit::by(user);
+            audit::fact("session", pair.session.grant.session);
             tracing::info!(%user, address = %address.0, "logged in");
             if let Err(error) = api.stores.users.logged_in(user, now).await {
                 tracing::warn!(%error, "the time of the login was not noted");
@@ -80,9 +84,16 @@ pub(super) async fn refresh(
         .refresh(&presented, &client, api.clock.now())
         .await
     {
-        Ok(pair) => answer(&api, &pair),
+        Ok(pair) => {
+            audit::by(pair.session.grant.user);
+            audit::upon(pair.session.grant.session);
+            answer(&api, &pair)
+        }
         Err(error) => {
             if let RefreshError::Reused { user, session } = &error {
+                audit::called(audit::TOKEN_REUSE);
+                audit::upon(user);
+                audit::fact("session", session);
                 tracing::warn!(%user, %session, address = %address.0, "a spent refresh token was shown: everything of this user's is revoked");
             }
             let gone = matches!(error, RefreshError::Refused | RefreshError::Reused { .. });
@@ -121,7 +132,10 @@ pub(super) async fn log_out(
         refresh: refresh.as_ref(),
         principal: caller.as_ref(),
     };
-    api.sessions.log_out(&shown, api.clock.now()).await?;
+    for (user, session) in api.sessions.log_out(&shown, api.clock.now()).await? {
+        audit::by(user);
+        audit::upon(session);
+    }
     Ok(gone())
 }
 

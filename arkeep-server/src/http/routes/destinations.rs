@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::super::audit;
 use super::super::body::{self, Json, MergePatch};
 use super::super::checks::{Checks, is_plain};
 use super::super::params::{Id, Params};
@@ -103,6 +104,10 @@ pub(super) async fn create(
         created_at: now,
     };
     let destination = api.stores.destinations.create(&new).await?;
+    audit::added(&Writable::from(&destination));
+    if destination.credentials.is_some() {
+        audit::secret("credentials");
+    }
     Ok(created(
         format!("/api/v1/destinations/{id}"),
         tagged(destination),
@@ -137,6 +142,16 @@ struct Writable {
     enabled: bool,
 }
 
+impl From<&Destination> for Writable {
+    fn from(destination: &Destination) -> Self {
+        Self {
+            name: destination.name.clone(),
+            location: destination.location.clone(),
+            enabled: destination.enabled,
+        }
+    }
+}
+
 pub(super) async fn change(
     State(api): State<Api>,
     Id(id): Id<DestinationId>,
@@ -165,13 +180,9 @@ async fn change_once(
     if cleared {
         patch.0.remove("credentials");
     }
-    let before = Writable {
-        name: destination.name.clone(),
-        location: destination.location.clone(),
-        enabled: destination.enabled,
-    };
+    let before = Writable::from(&destination);
     let known = ["name", "kind", "location", "credentials", "enabled"];
-    let sent: Sent = patch::merge(before, patch, &known)?;
+    let sent: Sent = patch::merge(&before, patch, &known)?;
     if sent.kind != kind_of(&destination.location) {
         return Err(Problem::invalid(
             "kind",
@@ -198,13 +209,18 @@ async fn change_once(
     };
     let passwords = Opened(api.sealer.as_ref());
     let changed = api.stores.destinations.update(&edit, &passwords).await;
-    changed.map(tagged).map_err(|error| match error {
+    let changed = changed.map_err(|error| match error {
         WriteError::Refused(Refusal::OtherPassword { .. }) => Problem::invalid(
             "location",
             "has repositories of other policies at the same paths, with other passwords",
         ),
         other => other.into(),
-    })
+    })?;
+    audit::changed(&before, &Writable::from(&changed));
+    if edit.credentials != SecretChange::Keep {
+        audit::secret("credentials");
+    }
+    Ok(tagged(changed))
 }
 
 pub(super) async fn delete(
@@ -216,6 +232,7 @@ pub(super) async fn delete(
     if_match.check(destination.version)?;
     let version = if_match.version(destination.version);
     api.stores.destinations.delete(id, version).await?;
+    audit::removed(&Writable::from(&destination));
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::super::access::Caller;
+use super::super::audit;
 use super::super::body::{Json, NoBody};
 use super::super::problem::Problem;
 use super::super::services::Api;
@@ -58,6 +59,7 @@ pub(super) async fn confirm(
         ));
     }
     tracing::info!(%user, "a second factor was set up");
+    audit::fact("mfa", true);
     Ok(axum::Json(codes(
         &api.factors.new_recovery_codes(user).await?,
     )))
@@ -68,6 +70,7 @@ pub(super) async fn remove(State(api): State<Api>, caller: Caller) -> Result<Sta
     match api.factors.remove(user).await? {
         true => {
             tracing::info!(%user, "a second factor was removed");
+            audit::fact("mfa", false);
             Ok(StatusCode::NO_CONTENT)
         }
         false => Err(Problem::not_found()),
@@ -80,6 +83,7 @@ pub(super) async fn recovery_codes(
     NoBody: NoBody,
 ) -> Result<axum::Json<Codes>, Problem> {
     let made = api.factors.new_recovery_codes(caller.user()).await?;
+    audit::secret("recovery_codes");
     Ok(axum::Json(codes(&made)))
 }
 

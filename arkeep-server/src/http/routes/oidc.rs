@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::super::access::logged_out;
 use super::super::address::ClientAddress;
+use super::super::audit;
 use super::super::checks::Checks;
 use super::super::params::{Id, Params};
 use super::super::problem::{Code, Problem};
@@ -62,6 +63,7 @@ pub(super) async fn callback(
     headers: HeaderMap,
     query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
+    audit::always();
     let answered = async {
         let Query(pairs) =
             query.map_err(|_| Problem::new(Code::BadRequest, "the query cannot be read"))?;
@@ -102,12 +104,16 @@ impl Api {
         let secret = login_secret(headers)?;
         let pending = party.resume(secret, answer, now).await?;
         let provider = self.live_provider(pending.provider()).await?;
+        audit::fact("provider", provider.id);
         let who = party.finish(pending, &provider, now).await?;
+        audit::fact("subject", who.subject());
         let user = self.user_for(&who).await?;
 
         let client = client(address, headers);
         let pair = self.sessions.open_for(user, &client, now).await?;
         self.metrics.auth_attempt("ok");
+        audit::by(user);
+        audit::fact("session", pair.session.grant.session);
         tracing::info!(%user, address = %address.0, provider = %who.provider(), "logged in");
         if let Err(error) = self.stores.users.logged_in(user, now).await {
             tracing::warn!(%error, "the time of the login was not noted");
@@ -124,6 +130,8 @@ impl Api {
         let known = identities.user_of(who.issuer(), who.subject()).await?;
         let (Some(role), now) = (who.role(), self.clock.now()) else {
             if let Some(user) = known {
+                audit::upon(user.id);
+                audit::fact("sessions", "[ended]");
                 self.sessions
                     .log_out_everywhere(user.id, self.clock.now())
                     .await?;
@@ -153,6 +161,8 @@ impl Api {
                 match identities.admit(&new, &identity).await {
                     Ok(user) => {
                         tracing::info!(user = %user.id, "came in for the first time");
+                        audit::fact("admitted", &user.email);
+                        audit::fact("role", user.role);
                         Ok(user.id)
                     }
                     // Never joined: whoever holds the address there need not be who holds it here.
@@ -167,6 +177,10 @@ impl Api {
     }
 
     async fn follow_role(&self, user: User, role: arkeep_auth::Role) -> Result<UserId, Problem> {
+        audit::fact(
+            "role",
+            serde_json::json!({"before": user.role, "after": role}),
+        );
         let edit = UserEdit {
             id: user.id,
             version: user.version,

@@ -10,6 +10,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::super::audit;
 use super::super::body::{Json, MergePatch};
 use super::super::checks::{Checks, is_plain};
 use super::super::params::{Id, Params};
@@ -128,6 +129,10 @@ pub(super) async fn create(
         created_at: now,
     };
     let provider = api.stores.identities.create_provider(&new).await?;
+    audit::added(&Writable::from(provider.clone()));
+    if provider.client_secret.is_some() {
+        audit::secret("client_secret");
+    }
     let location = format!("/api/v1/oidc-providers/{id}");
     Ok(created(location, tagged(provider)))
 }
@@ -185,6 +190,10 @@ pub(super) async fn change(
         at: api.clock.now(),
     };
     let after = api.stores.identities.update_provider(&edit).await?;
+    audit::changed(&Writable::from(before), &Writable::from(after.clone()));
+    if edit.client_secret != SecretChange::Keep {
+        audit::secret("client_secret");
+    }
     // Who came in through it may be out now; that must be known here before it is said.
     api.revocations.refresh().await?;
     Ok(tagged(after))
@@ -201,6 +210,7 @@ pub(super) async fn delete(
     let now = api.clock.now();
     let identities = &api.stores.identities;
     identities.delete_provider(id, version, now).await?;
+    audit::removed(&Writable::from(provider));
     api.revocations.refresh().await?;
     Ok(StatusCode::NO_CONTENT)
 }

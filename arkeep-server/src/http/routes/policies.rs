@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::super::access::Caller;
+use super::super::audit;
 use super::super::body::{self, Json, MergePatch, NoBody};
 use super::super::params::{Id, Params};
 use super::super::patch::{self, IfMatch, Tagged, Tries};
@@ -70,6 +71,8 @@ pub(super) async fn create(
         .policies
         .create(&new, &Opened(api.sealer.as_ref()))
         .await?;
+    audit::added(&Writable::from(policy.clone()));
+    audit::secret("repository_password");
     let body = Made {
         repository_password: given.is_none().then(|| password.expose_secret().to_owned()),
         policy: PolicyBody::from(policy.clone()),
@@ -159,12 +162,16 @@ async fn change_once(
         settings,
         at: api.clock.now(),
     };
-    Ok(tagged(
-        api.stores
-            .policies
-            .update(&edit, &Opened(api.sealer.as_ref()))
-            .await?,
-    ))
+    let after = api
+        .stores
+        .policies
+        .update(&edit, &Opened(api.sealer.as_ref()))
+        .await?;
+    audit::changed(&Writable::from(before), &Writable::from(after.clone()));
+    if given.is_some() {
+        audit::secret("repository_password");
+    }
+    Ok(tagged(after))
 }
 
 pub(super) async fn delete(
@@ -179,6 +186,7 @@ pub(super) async fn delete(
         .policies
         .delete(id, version, api.clock.now())
         .await?;
+    audit::removed(&Writable::from(policy));
     Ok(StatusCode::NO_CONTENT)
 }
 

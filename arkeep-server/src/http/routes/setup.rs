@@ -8,13 +8,14 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
+use super::super::audit;
 use super::super::body::Json;
 use super::super::checks::Checks;
 use super::super::patch::Tagged;
 use super::super::problem::{Code, Problem};
 use super::super::services::Api;
 use super::created;
-use super::users::UserBody;
+use super::users::{self, UserBody};
 use crate::store::users::{NewUser, SetUp};
 
 #[derive(Serialize)]
@@ -69,6 +70,9 @@ pub(super) async fn run(
         )),
         SetUp::Done(user) => {
             tracing::info!(user = %user.id, "the server is set up");
+            audit::by(user.id);
+            audit::added(&users::Writable::from(&user));
+            audit::secret("password");
             // It opens nothing any more; only its trace is removed.
             if let Err(error) = fs::remove_file(&api.facts.setup_token_file) {
                 tracing::warn!(%error, "the file of the setup token could not be removed");

@@ -11,6 +11,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use super::super::access::Caller;
+use super::super::audit;
 use super::super::body::Json;
 use super::super::checks::Checks;
 use super::super::params::{Id, Params};
@@ -132,6 +133,8 @@ pub(super) async fn restore(
         ));
     }
     let agent = api.agent_for_work(wanted.agent_id).await?;
+    audit::fact("agent_id", agent.id);
+    audit::fact("target", &wanted.target);
     let parameters = RestoreParameters {
         snapshot_id: id,
         target: wanted.target,

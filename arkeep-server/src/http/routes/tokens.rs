@@ -9,6 +9,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use super::super::access::Caller;
+use super::super::audit;
 use super::super::body::Json;
 use super::super::params::{Id, Params};
 use super::super::problem::Problem;
@@ -68,8 +69,10 @@ pub(super) async fn create(
     let (user, now) = (caller.user(), api.clock.now());
     let (token, info) = api.api_tokens.create(user, wanted, now).await?;
     tracing::info!(%user, token = %info.id, "a token for a program was made");
+    let body = TokenBody::from(info);
+    audit::added(&body);
     let made = Made {
-        body: info.into(),
+        body,
         token: token.expose().to_string(),
     };
     let location = format!("/api/v1/auth/tokens/{}", made.body.id);

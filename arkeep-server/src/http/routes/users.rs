@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::super::access::Caller;
+use super::super::audit;
 use super::super::body::{Json, MergePatch, NoBody};
 use super::super::checks::Checks;
 use super::super::params::{Id, Params};
@@ -76,6 +77,8 @@ pub(super) async fn create(
         created_at: now,
     };
     let user = api.stores.users.create(&new).await?;
+    audit::added(&Writable::from(&user));
+    audit::secret("password");
     let location = format!("/api/v1/users/{}", user.id);
     Ok(created(location, tagged(user)))
 }
@@ -99,11 +102,22 @@ pub(super) async fn find(
 /// What of a user can be written.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Writable {
+pub(super) struct Writable {
     email: String,
     display_name: String,
     role: Role,
     enabled: bool,
+}
+
+impl From<&User> for Writable {
+    fn from(user: &User) -> Self {
+        Self {
+            email: user.email.clone(),
+            display_name: user.display_name.clone(),
+            role: user.role,
+            enabled: user.enabled,
+        }
+    }
 }
 
 pub(super) async fn change(
@@ -114,12 +128,7 @@ pub(super) async fn change(
 ) -> Result<Tagged<UserBody>, Problem> {
     let user = api.user(id).await?;
     if_match.check(user.version)?;
-    let before = Writable {
-        email: user.email.clone(),
-        display_name: user.display_name.clone(),
-        role: user.role,
-        enabled: user.enabled,
-    };
+    let before = Writable::from(&user);
     let known = ["email", "display_name", "role", "enabled"];
     let after: Writable = patch::merge(before, patch, &known)?;
     check(&after.email, &after.display_name)?;
@@ -137,6 +146,7 @@ pub(super) async fn delete(
         .users
         .delete(id, if_match.version(user.version))
         .await?;
+    audit::removed(&Writable::from(&user));
     api.take_back(id, user.epoch.next());
     Ok(StatusCode::NO_CONTENT)
 }
@@ -208,16 +218,15 @@ pub(super) async fn change_me(
                 api.metrics.auth_attempt("refused");
             }
             let pair = changed?;
+            audit::secret("password");
             user = api.user(caller.user()).await?;
             Some(pair)
         }
     };
     if display_name != user.display_name {
         let after = Writable {
-            email: user.email.clone(),
             display_name,
-            role: user.role,
-            enabled: user.enabled,
+            ..Writable::from(&user)
         };
         user = api.update_user(&user, after).await?;
     }
@@ -254,6 +263,7 @@ impl Api {
             at: self.clock.now(),
         };
         let user = self.stores.users.update(&edit).await?;
+        audit::changed(&Writable::from(before), &Writable::from(&user));
         if user.epoch != before.epoch {
             self.take_back(user.id, user.epoch);
         }

@@ -9,43 +9,48 @@ use std::sync::Arc;
 
 use arkeep_vault::{RingError, RingFile};
 
-use super::super::{Finding, MaintenanceError};
+use super::super::{Finding, MaintenanceError, Tools};
 use crate::app::data_dir::{DataDir, DataDirError};
 use crate::config::RekeyArgs;
 use crate::config::key::KeySource;
 use crate::config::serve::{ConfigRefused, DataConfig};
 use crate::failpoint;
+use crate::store::audit::Target;
 
-pub(super) fn run(args: RekeyArgs, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
+pub(super) async fn run(args: RekeyArgs, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
     let new = args.new_key()?;
     let data_dir = DataDir::new(&DataConfig::judge(args.data)?)?;
-    match new {
-        Some(new) => replace_source(&data_dir, &new, out)?,
-        None => replace_file(&data_dir, out)?,
-    }
+    let (ring, told) = match new {
+        Some(new) => replace_source(&data_dir, &new)?,
+        None => replace_file(&data_dir)?,
+    };
+    writeln!(out, "{told}")?;
+    let tools = Tools::from(data_dir.open_with(ring).await?);
+    let changes = serde_json::json!({"key_source": "[changed]"});
+    let target = Target::new("vault", None);
+    tools.record("vault.rekey", target, changes).await?;
     Ok(Finding::Good)
 }
 
 /// Puts a new key where the present one lies. A server that runs finds it there.
-fn replace_file(data_dir: &DataDir, out: &mut dyn Write) -> Result<(), MaintenanceError> {
+fn replace_file(data_dir: &DataDir) -> Result<(Arc<RingFile>, String), MaintenanceError> {
     let KeySource::File(path) = data_dir.key() else {
         return Err(ConfigRefused::NoNewKey(data_dir.key().to_string()).into());
     };
-    data_dir.unlock()?.rekey_file(path)?;
-    writeln!(
-        out,
+    let ring = data_dir.unlock()?;
+    ring.rekey_file(path)?;
+    let told = format!(
         "{} holds a new key, and the old one opens nothing any more",
         path.display()
-    )?;
-    Ok(())
+    );
+    Ok((ring, told))
 }
 
 /// Locks the ring with a key from elsewhere.
 fn replace_source(
     data_dir: &DataDir,
     new: &KeySource,
-    out: &mut dyn Write,
-) -> Result<(), MaintenanceError> {
+) -> Result<(Arc<RingFile>, String), MaintenanceError> {
     if let (KeySource::File(old), KeySource::File(new)) = (data_dir.key(), new)
         && is_same(old, new)
     {
@@ -63,11 +68,9 @@ fn replace_source(
     failpoint::hit("rekey-let-in");
     ring.finish_rekey(guard)?;
     failpoint::hit("rekey-shut-out");
-    writeln!(
-        out,
-        "the key ring opens with {new} alone; start servers with it, also those that run"
-    )?;
-    Ok(())
+    let told =
+        format!("the key ring opens with {new} alone; start servers with it, also those that run");
+    Ok((ring, told))
 }
 
 fn reopened(

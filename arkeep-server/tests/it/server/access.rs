@@ -91,6 +91,7 @@ async fn the_table_of_roles_is_this_one() -> Fallible {
     GET    /api/v1/snapshots                      viewer or token for read
     GET    /api/v1/snapshots/{id}                 viewer or token for read
     POST   /api/v1/snapshots/{id}/restore         operator or token for restore
+    GET    /api/v1/audit                          admin or token for admin
     GET    /api/v1/vault                          admin, fresh
     POST   /api/v1/vault/rotate                   admin, fresh
     "#);

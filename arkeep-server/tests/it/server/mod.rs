@@ -1,6 +1,8 @@
 //! The reference server: the whole of it, over its real ports.
 
 mod access;
+mod audit;
+mod audit_commands;
 mod auth;
 mod auth_input;
 mod client;
