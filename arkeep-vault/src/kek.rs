@@ -24,6 +24,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use crate::KeyLengthError;
+use crate::files::directory;
 use crate::hex;
 use crate::xaes::{KEY_LEN, Refused, XaesKey};
 use file::{Audience, Origin};
@@ -205,14 +206,21 @@ impl KeyEncryptionKey {
 
     /// Makes a key file with 32 random bytes, mode 0600, and takes the key.
     ///
-    /// The file is on the disk when this returns.
+    /// The file is on the disk when this returns. Made by root, it belongs to whoever owns the
+    /// directory.
     ///
     /// # Errors
     ///
     /// [`KeyFileError::Exists`] when anything is at the path; it is never overwritten.
     pub fn generate_file(path: impl AsRef<Path>) -> Result<Self, KeyFileError> {
-        let origin = Origin::new(path.as_ref(), Audience::Owner);
-        origin.generate()?;
+        let path = path.as_ref();
+        Self::generate_file_like(path, directory(path))
+    }
+
+    /// The same, for whoever owns `like`.
+    pub(crate) fn generate_file_like(path: &Path, like: &Path) -> Result<Self, KeyFileError> {
+        let origin = Origin::new(path, Audience::Owner);
+        origin.generate(like)?;
         origin.read()
     }
 

@@ -208,9 +208,9 @@ impl Keyring {
 
     /// Adds to the count of the primary key.
     fn count(&mut self, messages: u64) {
-        self.primary_entry()
-            .messages_sealed
-            .fetch_add(messages, Ordering::Relaxed);
+        let count = &self.primary_entry().messages_sealed;
+        let sealed = count.load(Ordering::Relaxed).saturating_add(messages);
+        count.store(sealed, Ordering::Relaxed);
     }
 
     fn primary_key(&self) -> Arc<DataKey> {

@@ -68,15 +68,15 @@ impl Origin {
         self.read_key().map_err(|_| Refused)
     }
 
-    /// Writes a new key where nothing is.
-    pub(super) fn generate(&self) -> Result<(), KeyFileError> {
+    /// Writes a new key where nothing is, for whoever owns `like`.
+    pub(super) fn generate(&self, like: &Path) -> Result<(), KeyFileError> {
         let path = self.path.clone();
         let mut key = Zeroizing::new([0; KEY_LEN]);
         getrandom::fill(&mut *key).map_err(|source| KeyFileError::Io {
             path: path.clone(),
             source: io::Error::other(source),
         })?;
-        files::create_new(&self.path, &*key).map_err(|source| match source.kind() {
+        files::create_new(&self.path, &*key, like).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => KeyFileError::Exists { path },
             _ => KeyFileError::Io { path, source },
         })

@@ -33,7 +33,8 @@ pub enum RingError {
 
     /// The key is that of another ring, or the ring was rekeyed since. Give the right key.
     #[error(
-        "the {given} does not open the key ring {}, which was locked with: {}",
+        "the {given} does not open the key ring {}, which was locked with: {}; give that one, or \
+         put back the ring that belongs to this one",
         .path.display(),
         .locked_with.join(", ")
     )]
@@ -45,6 +46,11 @@ pub enum RingError {
         /// The kinds of guards that the ring has.
         locked_with: Vec<String>,
     },
+
+    /// The new key is the one that opens the ring already, so that nothing would change. Make
+    /// another.
+    #[error("the new key is the one that the key ring has already: make another")]
+    SameKey,
 
     /// The file is not as it was written. Restore it from a backup.
     #[error("the key ring {} is damaged: restore it from a backup", .path.display())]

@@ -63,7 +63,8 @@ impl RingFile {
         }
         let ring = Keyring::generate(now)?;
         let wrapped = WrappedRing::lock(&ring, &*guard).map_err(RingError::wrap(path))?;
-        files::create_new(path, &wrapped.to_bytes()).map_err(|source| match source.kind() {
+        let made = files::create_new(path, &wrapped.to_bytes(), files::directory(path));
+        made.map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => RingError::Exists { path: path.into() },
             _ => RingError::io(path)(source),
         })?;
@@ -196,7 +197,8 @@ impl RingFile {
     ///
     /// # Errors
     ///
-    /// [`RingError`]. The file is then as it was.
+    /// [`RingError`]. The file is then as it was, unless it is [`RingError::Io`]: a disk that fails
+    /// at the last moment may have kept the change, and the next reading tells.
     pub fn rotate(&self, now: i64) -> Result<KeyId, RingError> {
         self.update(|draft| Ok(draft.ring.rotate(now)?))
     }
@@ -205,7 +207,7 @@ impl RingFile {
     ///
     /// # Errors
     ///
-    /// [`RingError`]. The file is then as it was.
+    /// As [`rotate`](Self::rotate).
     pub fn disable(&self, id: KeyId, now: i64) -> Result<(), RingError> {
         self.update(|draft| Ok(draft.ring.disable(id, now)?))
     }
@@ -214,7 +216,7 @@ impl RingFile {
     ///
     /// # Errors
     ///
-    /// [`RingError`]. The file is then as it was.
+    /// As [`rotate`](Self::rotate).
     pub fn enable(&self, id: KeyId, now: i64) -> Result<(), RingError> {
         self.update(|draft| Ok(draft.ring.enable(id, now)?))
     }
@@ -223,7 +225,7 @@ impl RingFile {
     ///
     /// # Errors
     ///
-    /// [`RingError`]. The file is then as it was.
+    /// As [`rotate`](Self::rotate).
     pub fn remove(&self, id: KeyId, census: &Census, now: i64) -> Result<(), RingError> {
         self.update(|draft| Ok(draft.ring.remove(id, census, now)?))
     }
@@ -283,7 +285,11 @@ impl RingFile {
             block: None,
         };
         let result = change(&mut draft)?;
-        draft.ring.revision += 1;
+        let next = draft.ring.revision.checked_add(1);
+        draft.ring.revision = next.ok_or_else(|| {
+            let spent = io::Error::other("its revision cannot grow any more");
+            RingError::io(path)(spent)
+        })?;
         let wrapped = WrappedRing::seal(&draft.ring, &draft.key, draft.slots)
             .map_err(RingError::wrap(path))?;
         let Some(seen) = self.place.replace(seen, &wrapped.to_bytes())? else {
@@ -408,6 +414,28 @@ mod tests {
 
     fn counts(ring: &RingFile) -> Vec<u64> {
         ring.keys().iter().map(|key| key.messages_sealed).collect()
+    }
+
+    /// V3: whatever a ring says, nothing panics.
+    #[test]
+    fn a_revision_at_its_end_refuses_the_next_change() -> TestResult {
+        let place = Place::new()?;
+        let ring = place.create()?;
+        let key = Arc::clone(&ring.read().key);
+        let mut last = ring.to_keyring();
+        last.revision = u64::MAX;
+        last.count(u64::MAX);
+        last.count(1);
+        let slots = ring.read().wrapped.slots.clone();
+        let written = WrappedRing::seal(&last, &key, slots)?.to_bytes();
+        fs::write(&place.ring, &written)?;
+
+        let refused = place.open()?.rotate(1);
+
+        assert!(matches!(refused, Err(RingError::Io { .. })), "{refused:?}");
+        assert_eq!(fs::read(&place.ring)?, written);
+        assert_eq!(counts(&place.open()?), [u64::MAX]);
+        Ok(())
     }
 
     mod create_new {

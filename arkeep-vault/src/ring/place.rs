@@ -119,7 +119,11 @@ impl Place {
     /// Keeps other programs from changing a file. Elsewhere, who comes second loses instead.
     pub(super) fn lock(&self) -> Result<Option<Lock>, RingError> {
         match self {
-            Self::File(path) => Lock::take(path).map(Some).map_err(RingError::io(path)),
+            Self::File(path) => {
+                let lock = Lock::take(path).map_err(RingError::io(path))?;
+                files::sweep(path).map_err(RingError::io(path))?;
+                Ok(Some(lock))
+            }
             Self::Kept { .. } => Ok(None),
         }
     }

@@ -75,7 +75,7 @@ impl RingFile {
     ///
     /// # Errors
     ///
-    /// [`RekeyError`]. The key that is then in `key_file` opens the ring; try again.
+    /// [`RekeyError`]. The key that is then in `key_file` opens the ring.
     /// [`RekeyError::NotInAFile`] for a ring that programs on other machines may share.
     pub fn rekey_file(&self, key_file: impl AsRef<Path>) -> Result<(), RekeyError> {
         let key_file = key_file.as_ref();
@@ -85,28 +85,47 @@ impl RingFile {
         let waiting = files::beside(key_file, ".new");
         // Held throughout: two rekeys at once would each take the other's slot.
         let lock = self.lock()?;
+        for of in [key_file, &waiting] {
+            files::sweep(of).map_err(RingError::io(of))?;
+        }
         let new = match KeyEncryptionKey::from_file(&waiting) {
             Ok(key) => key,
-            Err(KeyFileError::Missing { .. }) => KeyEncryptionKey::generate_file(&waiting)?,
+            Err(KeyFileError::Missing { .. }) => {
+                KeyEncryptionKey::generate_file_like(&waiting, key_file)?
+            }
             Err(error) => return Err(error.into()),
         };
         crash_point!("rekey-key-made");
         self.begin_under(&lock, &new)?;
         crash_point!("rekey-begun");
-        files::rename(&waiting, key_file).map_err(|source| RekeyError::Rename {
-            from: waiting,
-            to: key_file.to_owned(),
-            source,
-        })?;
+        if let Err(source) = files::rename(&waiting, key_file) {
+            self.take_back(&lock, &waiting)?;
+            let key_file = key_file.to_owned();
+            return Err(RekeyError::Rename { key_file, source });
+        }
         crash_point!("rekey-renamed");
         let new = KeyEncryptionKey::from_file(key_file)?;
         self.finish_under(&lock, Arc::new(new))?;
         Ok(())
     }
 
+    /// Forgets a new key that cannot take the old one's place.
+    fn take_back(&self, lock: &Option<Lock>, waiting: &Path) -> Result<(), RekeyError> {
+        // After a rename that was made and not made durable the new key lies where the old one was.
+        if waiting.exists() {
+            let guard = Arc::clone(&self.read().guard);
+            self.finish_under(lock, guard)?;
+            std::fs::remove_file(waiting).map_err(RingError::io(waiting))?;
+        }
+        Ok(())
+    }
+
     fn begin_under(&self, lock: &Option<Lock>, new: &dyn KeyWrapper) -> Result<(), RingError> {
         self.update_under(lock, |draft| {
             let kept = draft.slot_of(self.path(), &*draft.guard)?;
+            if kept.holds(&draft.key, new).is_ok_and(|same| same) {
+                return Err(RingError::SameKey);
+            }
             let added = draft.key.slot(new).map_err(RingError::wrap(self.path()))?;
             draft.slots = vec![kept, added];
             Ok(())
@@ -147,13 +166,16 @@ pub enum RekeyError {
     #[error("the new key was not made")]
     KeyFile(#[from] KeyFileError),
 
-    /// The new key file could not take the old one's place.
-    #[error("{} could not take the place of {}", .from.display(), .to.display())]
+    /// Nothing can take the place of the key file, for instance because it is mounted. The ring
+    /// opens with the old key alone, as before, if the disk did not fail.
+    #[error(
+        "a new key could not take the place of {}: put the new key at another path, and rekey to \
+         that",
+        .key_file.display()
+    )]
     Rename {
-        /// The new key file.
-        from: PathBuf,
-        /// The old one.
-        to: PathBuf,
+        /// The key file.
+        key_file: PathBuf,
         /// What the operating system said.
         #[source]
         source: io::Error,
@@ -400,6 +422,43 @@ mod tests {
             assert!(server.current().is_ok());
             assert!(server.rotate(1).is_ok());
             assert_eq!(place.open()?.primary(), server.primary());
+            Ok(())
+        }
+
+        /// V7: a rekey to the same key would say that the old one opens nothing any more.
+        #[test]
+        fn refuses_the_key_that_the_ring_has() -> TestResult {
+            let place = Place::new()?;
+            let ring = place.open()?;
+            fs::copy(&place.key, &place.waiting)?;
+            let before = fs::read(&place.ring)?;
+
+            let refused = ring.rekey_file(&place.key);
+
+            assert!(matches!(refused, Err(RekeyError::Ring(RingError::SameKey))));
+            assert_eq!(fs::read(&place.ring)?, before);
+            Ok(())
+        }
+
+        /// V7: a key file that is mounted cannot be replaced, and the rekey is taken back.
+        #[test]
+        fn leaves_the_old_key_alone_when_nothing_can_take_its_place() -> TestResult {
+            let place = Place::new()?;
+            let ring = place.open()?;
+            // A directory cannot be replaced by a file, as a mount cannot.
+            fs::rename(&place.key, place.key.with_extension("old"))?;
+            fs::create_dir(&place.key)?;
+
+            let refused = ring.rekey_file(&place.key);
+
+            let error = refused.err().ok_or("a directory was replaced")?;
+            assert!(matches!(error, RekeyError::Rename { .. }), "{error:?}");
+            assert!(error.to_string().contains("another path"), "{error}");
+            assert!(!ring.is_rekeying());
+            assert!(!place.waiting.exists());
+            fs::remove_dir(&place.key)?;
+            fs::rename(place.key.with_extension("old"), &place.key)?;
+            assert!(place.open().is_ok());
             Ok(())
         }
 
