@@ -76,7 +76,9 @@ pub struct Unopened {
 
 impl fmt::Display for Unopened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.column, self.id, self.reason)
+        // Whoever writes to the database writes no lines of our report.
+        let id = self.id.escape_debug();
+        write!(f, "{} {id}: {}", self.column, self.reason)
     }
 }
 

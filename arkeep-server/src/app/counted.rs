@@ -12,6 +12,7 @@ use arkeep_transport::session::{
 use arkeep_vault::{Binding, OpenError, SealError, Sealed, Sealer};
 
 use async_trait::async_trait;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::http::metrics::Metrics;
 
@@ -24,7 +25,7 @@ pub(crate) struct CountedSealer {
 
 impl Sealer for CountedSealer {
     fn seal(&self, secret: &SecretSlice<u8>, binding: &Binding) -> Result<Sealed, SealError> {
-        let sealed = self.sealer.seal(secret, binding);
+        let sealed = aside(|| self.sealer.seal(secret, binding));
         self.metrics.vault_operation("seal", result(&sealed));
         sealed
     }
@@ -33,6 +34,15 @@ impl Sealer for CountedSealer {
         let opened = self.sealer.open(sealed, binding);
         self.metrics.vault_operation("open", result(&opened));
         opened
+    }
+}
+
+/// Seals where waiting holds up nobody else: now and then it takes a write to the disk, under a lock
+/// that another process may hold for seconds.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

@@ -12,6 +12,7 @@
 //! other are refused. A new key for `vault rekey` has the same sources with `new` in their names.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use arkeep_core::SecretString;
@@ -244,8 +245,11 @@ pub(super) fn choose(
 fn credential(names: Names, environment: &dyn Fn(&str) -> Option<String>) -> Option<KeySource> {
     let directory = environment("CREDENTIALS_DIRECTORY")?;
     let path = Path::new(&directory).join(names.credential);
-    path.symlink_metadata().ok()?;
-    Some(KeySource::Credential(path))
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        // One that cannot be looked at is no reason to make a key of our own.
+        _ => Some(KeySource::Credential(path)),
+    }
 }
 
 /// The environment of this process. What is not text is no key, and is refused as such.
@@ -337,6 +341,12 @@ mod tests {
         let choose = |said, levels| choose(KEY, said, &levels, &environment);
 
         assert!(choose(NOTHING, Levels::default())?.is_none());
+        std::os::unix::fs::symlink("vault.key", directory.path().join("vault.key"))?;
+        assert!(
+            choose(NOTHING, Levels::default())?.is_some(),
+            "not passed over"
+        );
+        std::fs::remove_file(directory.path().join("vault.key"))?;
         std::fs::write(directory.path().join("vault.key"), [7; 32])?;
 
         let found = choose(NOTHING, Levels::default())?;

@@ -43,6 +43,10 @@ pub enum PassphraseError {
     #[error("the passphrase is empty: give one of at least several words")]
     Empty,
 
+    /// A line end or a NUL in it: no file of one line could ever give the same passphrase again.
+    #[error("the passphrase holds a line end or a NUL: give one line, without its end")]
+    NotOneLine,
+
     /// The numbers would derive no key, or take more than any machine should give.
     #[error(
         "the cost of the passphrase is out of bounds: at least 8 KiB for each lane and at most \
@@ -60,6 +64,9 @@ impl Passphrase {
     pub(super) fn new(text: SecretString, cost: PassphraseCost) -> Result<Self, PassphraseError> {
         if text.expose_secret().is_empty() {
             return Err(PassphraseError::Empty);
+        }
+        if text.expose_secret().contains(['\n', '\r', '\0']) {
+            return Err(PassphraseError::NotOneLine);
         }
         cost.params().ok_or(PassphraseError::Cost)?;
         Ok(Self { text, cost })
@@ -270,6 +277,20 @@ mod tests {
 
     mod new {
         use super::*;
+
+        /// V5: what a variable can hold and a file of one line cannot.
+        #[test]
+        fn refuses_more_than_a_line() {
+            for text in [
+                "correct horse\n",
+                "correct\r\n",
+                "correct\nhorse",
+                "correct\0horse",
+            ] {
+                let refused = Passphrase::new(SecretString::from(text), PassphraseCost::default());
+                assert_eq!(refused.err(), Some(PassphraseError::NotOneLine), "{text:?}");
+            }
+        }
 
         /// V5
         #[test]

@@ -220,3 +220,34 @@ async fn a_server_with_the_old_source_seals_nothing_until_it_is_started_with_the
     again.kill().await?;
     Ok(())
 }
+
+/// V7: whoever holds the ring for long holds up those who seal, and nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_are_served_while_somebody_holds_the_ring() -> Fallible {
+    let (server, mut admin) = Server::with_admin().await?;
+    fill(&mut admin).await?;
+    let data = server.data_dir();
+    // A new key, so that the next secret takes a write to the ring.
+    done(&data, &["rotate"]).await?;
+    let held = std::fs::File::open(data.join("vault.ring.lock"))?;
+    held.lock()?;
+
+    let mut sealing = tokio::task::JoinSet::new();
+    for number in 0..4 {
+        let mut admin = admin.clone();
+        sealing.spawn(async move {
+            let sealed = super::credentials(&mut admin, &format!("waiting {number}")).await;
+            sealed.map(drop).map_err(|error| error.to_string())
+        });
+    }
+    let first = tokio::time::timeout(Duration::from_secs(1), sealing.join_next()).await;
+    assert!(first.is_err(), "somebody sealed: {first:?}");
+    let live = tokio::time::timeout(Duration::from_secs(5), admin.get("/health/live"));
+    assert_eq!(live.await??.status, 200);
+    drop(held);
+
+    while let Some(sealed) = sealing.join_next().await {
+        sealed??;
+    }
+    Ok(())
+}
