@@ -151,3 +151,22 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A3: a commit that revokes is on the disk, also when the power goes.
+    #[tokio::test]
+    async fn commits_wait_for_the_disk() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = tempfile::tempdir()?;
+        let store = SqliteStore::create(&directory.path().join("arkeep.db")).await?;
+
+        let level: i64 = sqlx::query_scalar("PRAGMA synchronous")
+            .fetch_one(&store.writer)
+            .await?;
+
+        assert!(level >= 2, "FULL is 2, EXTRA is 3: {level}");
+        Ok(())
+    }
+}

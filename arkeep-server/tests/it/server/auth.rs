@@ -184,6 +184,40 @@ async fn logging_out_everywhere_ends_every_session() -> Fallible {
     Ok(())
 }
 
+/// A4: what an administrator takes away is gone at the next request, and only what they took.
+#[tokio::test]
+async fn what_an_administrator_takes_away_is_gone_at_once() -> Fallible {
+    let (server, mut admin) = Server::with_admin().await?;
+    let email = "viewer@example.org";
+    let mut viewer = super::access::user(&server, admin.clone(), "viewer").await?;
+    let path = format!("/api/v1/users/{}", viewer.get(ME).await?.string("/id"));
+    let revoke = format!("{path}/revoke-sessions");
+
+    admin.post(&revoke, &json!({})).await?.expect(204)?;
+    viewer.get(ME).await?.expect(401)?;
+    viewer.post(REFRESH, &json!({})).await?.expect(401)?;
+    viewer.log_in(email, PASSWORD).await?;
+
+    admin
+        .patch(&path, &json!({"display_name": "V"}))
+        .await?
+        .expect(200)?;
+    viewer.get(ME).await?.expect(200)?;
+    for enabled in [false, true] {
+        let patch = json!({"enabled": enabled});
+        admin.patch(&path, &patch).await?.expect(200)?;
+        viewer.get(ME).await?.expect(401)?;
+        viewer.post(REFRESH, &json!({})).await?.expect(401)?;
+    }
+    viewer.log_in(email, PASSWORD).await?;
+
+    admin.delete(&path).await?.expect(204)?;
+    viewer.get(ME).await?.expect(401)?;
+    viewer.post(REFRESH, &json!({})).await?.expect(401)?;
+    admin.get(ME).await?.expect(200)?;
+    Ok(())
+}
+
 /// A4
 #[tokio::test]
 async fn a_new_password_ends_every_other_session_and_this_one_goes_on() -> Fallible {

@@ -274,6 +274,63 @@ async fn a_dead_provider_is_dead() -> Fallible {
     Ok(())
 }
 
+/// A4, A10: a link is lost with its provider or its user, and by no patch.
+#[tokio::test]
+async fn no_patch_takes_an_identity_away_or_adds_one() -> Fallible {
+    let mut stage = Stage::new().await?;
+    let mut inside = stage.enter(&bob(&["ops"])).await?;
+    let me = inside.get(ME).await?.expect(200)?;
+    let path = format!("/api/v1/users/{}", me.string("/id"));
+    let other = json!([{"provider": stage.provider, "subject": "eve"}]);
+
+    for identities in [json!([]), Value::Null, other] {
+        let patch = json!({"identities": identities});
+        for (client, path) in [(&mut stage.admin, path.as_str()), (&mut inside, ME)] {
+            let refused = client.patch(path, &patch).await?.expect(400)?;
+            assert_eq!(refused.fields(), ["identities"]);
+        }
+    }
+
+    let after = inside.get(ME).await?.expect(200)?;
+    assert_eq!(after.json["identities"], me.json["identities"]);
+    Ok(())
+}
+
+/// S12, A10: who came in through a provider, and who did not.
+#[tokio::test]
+async fn a_login_through_a_provider_is_in_the_audit_log() -> Fallible {
+    let mut stage = Stage::new().await?;
+    let mut inside = stage.enter(&bob(&["ops"])).await?;
+    let id = inside.get(ME).await?.string("/id");
+    let unknown = stage.log_in(&bob(&["unknown"])).await?;
+    let stray = stage.server.client().get(&back("nonsense")).await?;
+
+    let shown = stage.admin.get("/api/v1/audit").await?.expect(200)?;
+    let entries = shown.json["items"].as_array().unwrap();
+    let of = |result: &str| {
+        let fits =
+            |entry: &&Value| entry["action"] == "auth.oidc_login" && entry["result"] == result;
+        entries.iter().find(fits).cloned().unwrap_or_default()
+    };
+
+    let came = of("ok");
+    assert_eq!(
+        came["actor"],
+        json!({"kind": "user", "id": id, "name": "bob@example.org"})
+    );
+    assert_eq!(came["changes"]["admitted"], "bob@example.org");
+    assert_eq!(came["changes"]["role"], "operator");
+    assert_eq!(came["changes"]["provider"], stage.provider.as_str());
+    let refused = of("forbidden");
+    assert_eq!(refused["request_id"], unknown.header("x-request-id"));
+    assert_eq!(refused["actor"]["kind"], "anonymous");
+    assert_eq!(refused["target"]["id"], id.as_str());
+    assert_eq!(refused["changes"]["sessions"], "[ended]");
+    let lost = of("unauthorized");
+    assert_eq!(lost["request_id"], stray.header("x-request-id"));
+    Ok(())
+}
+
 /// A10: the state, the cookie, and what is sent twice, cut, or by somebody else.
 #[tokio::test]
 async fn a_callback_is_one_browsers_for_one_use() -> Fallible {
