@@ -34,6 +34,8 @@ mod login;
 mod reach;
 mod roles;
 mod secret;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod web;
 
 use std::fmt;

@@ -45,6 +45,14 @@ impl Metadata {
         })
     }
 
+    /// Reads what is to be the description of this issuer.
+    pub(super) fn read(body: &[u8], issuer: &str) -> Result<Self, DiscoveryError> {
+        let metadata: Self =
+            super::jwks::read(body).ok_or(DiscoveryError::Description("it is no such document"))?;
+        metadata.check(issuer)?;
+        Ok(metadata)
+    }
+
     fn check(&self, issuer: &str) -> Result<(), DiscoveryError> {
         if self.issuer != issuer {
             return Err(DiscoveryError::Description("it is another issuer"));
@@ -88,10 +96,7 @@ impl Discovery {
         let body = web
             .get(&format!("{base}/.well-known/openid-configuration"))
             .await?;
-        let metadata: Metadata = super::jwks::read(&body)
-            .ok_or(DiscoveryError::Description("it is no such document"))?;
-        metadata.check(issuer)?;
-        let metadata = Arc::new(metadata);
+        let metadata = Arc::new(Metadata::read(&body, issuer)?);
         self.change(|known| known.insert(issuer.to_owned(), (now, Arc::clone(&metadata))));
         Ok(metadata)
     }

@@ -159,21 +159,10 @@ impl RelyingParty {
         let (Some(code), None) = (&answer.code, &answer.error) else {
             return Err(FinishError::Denied);
         };
-        let token = self.exchange(code, secret, provider, &metadata).await?;
+        let granted = self.exchange(code, secret, provider, &metadata).await?;
+        let token = granted_token(&granted)?;
         let keys = self.web.get(&metadata.jwks_uri).await?;
-        let keys: Jwks = jwks::read(&keys).ok_or(FinishError::Refused(IdTokenError::Key))?;
-        let claims = id_token::check(&token, &keys, provider, &secret.nonce(), now)?;
-        let role = provider
-            .role_map
-            .role(provider.role_claim.as_deref(), &claims.all);
-        Ok(ProvenIdentity {
-            provider: provider.id,
-            issuer: provider.issuer.clone(),
-            subject: claims.subject,
-            email: claims.email,
-            name: claims.name,
-            role,
-        })
+        Ok(proven(&token, &keys, provider, &secret.nonce(), now)?)
     }
 
     /// Forgets logins from which nobody came back in time.
@@ -187,11 +176,7 @@ impl RelyingParty {
         secret: &LoginSecret,
         provider: &Provider,
         metadata: &Metadata,
-    ) -> Result<String, FinishError> {
-        #[derive(Deserialize)]
-        struct Granted {
-            id_token: String,
-        }
+    ) -> Result<Vec<u8>, FinishError> {
         let verifier = secret.verifier();
         let mut form = vec![
             ("grant_type", "authorization_code"),
@@ -210,14 +195,11 @@ impl RelyingParty {
             }
         };
         let body = self.web.post(&metadata.token_endpoint, &form, basic).await;
-        let body = body.map_err(|error| match error {
+        body.map_err(|error| match error {
             // RFC 6749 §5.2: the code is not good, or not any more.
             WebError::Status(400) => FinishError::Denied,
             other => other.into(),
-        })?;
-        let granted: Option<Granted> = jwks::read(&body);
-        let granted = granted.ok_or(FinishError::Refused(IdTokenError::Malformed))?;
-        Ok(granted.id_token)
+        })
     }
 
     async fn describe(
@@ -228,6 +210,39 @@ impl RelyingParty {
         let issuer = &provider.issuer;
         self.discovery.describe(&self.web, issuer, now).await
     }
+}
+
+/// The statement that a code was exchanged for.
+pub(super) fn granted_token(granted: &[u8]) -> Result<String, IdTokenError> {
+    #[derive(Deserialize)]
+    struct Granted {
+        id_token: String,
+    }
+    let granted: Granted = jwks::read(granted).ok_or(IdTokenError::Malformed)?;
+    Ok(granted.id_token)
+}
+
+/// Whom a statement names, if one of the provider's keys signed it for this login.
+pub(super) fn proven(
+    token: &str,
+    keys: &[u8],
+    provider: &Provider,
+    nonce: &str,
+    now: Timestamp,
+) -> Result<ProvenIdentity, IdTokenError> {
+    let keys: Jwks = jwks::read(keys).ok_or(IdTokenError::Key)?;
+    let claims = id_token::check(token, &keys, provider, nonce, now)?;
+    let role = provider
+        .role_map
+        .role(provider.role_claim.as_deref(), &claims.all);
+    Ok(ProvenIdentity {
+        provider: provider.id,
+        issuer: provider.issuer.clone(),
+        subject: claims.subject,
+        email: claims.email,
+        name: claims.name,
+        role,
+    })
 }
 
 /// A login did not begin.
