@@ -37,6 +37,13 @@ impl SetupToken {
         )))
     }
 
+    /// Takes back a token that was kept where nobody else can read it. Nothing else is one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let random = Zeroizing::new(URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?);
+        (random.len() == 32).then(|| Self(SecretString::from(text)))
+    }
+
     /// The token as it is printed and typed.
     #[must_use]
     pub fn expose(&self) -> &str {

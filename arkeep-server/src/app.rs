@@ -172,7 +172,7 @@ impl App {
             .as_deref()
             .map(metrics_token)
             .transpose()?;
-        let data_dir = DataDir::new(&config.data)?;
+        let data_dir = DataDir::new(&config.data);
         let opened = data_dir.open_or_make(clock.now()).await?;
         let store = opened.store;
 
@@ -194,8 +194,11 @@ impl App {
         // Before anybody is let in.
         let revocations = Arc::new(RevocationCache::load(store.clone()).await?);
         let setup_token_file = data_dir.setup_token();
-        let setup_token =
-            setup_token::offer(store.as_ref(), entropy.as_ref(), &setup_token_file).await?;
+        let (instance, random) = (store.as_ref(), entropy.as_ref());
+        let setup_token = match data_dir.is_shared() {
+            true => setup_token::offer_among_replicas(instance, random, &setup_token_file).await?,
+            false => setup_token::offer(instance, random, &setup_token_file).await?,
+        };
 
         let (http, grpc) = (bind(config.http_addr).await?, bind(config.grpc_addr).await?);
         let addresses = Addresses {
@@ -307,6 +310,8 @@ impl App {
             api,
             revocations,
             notices: store.revocation_notices().await?,
+            neighbours: store.elsewhere().await?,
+            dispatcher: dispatcher.clone(),
             certificate,
             scheduler,
             changes: dispatcher.changes(),

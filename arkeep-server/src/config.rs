@@ -15,6 +15,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use arkeep_auth::Role;
+use arkeep_core::SecretString;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use net::{Cidr, ParseCidrError};
@@ -203,14 +204,16 @@ pub struct DataArgs {
     )]
     pub data_dir: PathBuf,
 
-    /// `sqlite://` and a path [default: arkeep.db in --data-dir]
+    /// `sqlite://` and a path [default: arkeep.db in --data-dir], or `postgres://…` for several
+    /// servers at once; an address with a password belongs into ARKEEP_DATABASE_URL or the file of
+    /// --config, where other users of this machine cannot read it
     #[arg(
         long,
         env = "ARKEEP_DATABASE_URL",
         value_name = "URL",
         hide_env_values = true
     )]
-    pub database_url: Option<String>,
+    pub database_url: Option<SecretString>,
 
     /// The file with the 32 bytes, or 64 hexadecimal digits, that unwrap the key ring; or give the
     /// digits in ARKEEP_VAULT_KEY [default: the credential vault.key, or vault.key in --data-dir]

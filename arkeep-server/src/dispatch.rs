@@ -25,6 +25,7 @@ mod scheduler;
 mod supply;
 pub mod ticks;
 pub mod verdict;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::OnceLock;

@@ -120,7 +120,7 @@ struct Tools {
 }
 
 async fn open(data: DataArgs) -> Result<Tools, MaintenanceError> {
-    let data_dir = DataDir::new(&DataConfig::judge(data)?)?;
+    let data_dir = DataDir::new(&DataConfig::judge(data)?);
     Ok(Tools::from(data_dir.open_existing().await?))
 }
 

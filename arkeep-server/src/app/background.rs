@@ -12,19 +12,22 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::setup_token;
 use super::tls::OwnCertificate;
-use crate::dispatch::{Change, Scheduler};
+use crate::dispatch::{Change, Dispatcher, Scheduler};
 use crate::http::audit::AuditLog;
 use crate::http::services::Api;
-use crate::store::Page;
 use crate::store::feed::{RevocationNotices, keep_current};
 use crate::store::jobs::JobFilter;
+use crate::store::{Neighbours, Page};
 
 /// What works behind the requests.
 pub(super) struct Background {
     pub(super) api: Api,
     pub(super) revocations: Arc<RevocationCache>,
     pub(super) notices: Box<dyn RevocationNotices>,
+    pub(super) neighbours: Option<Neighbours>,
+    pub(super) dispatcher: Dispatcher,
     pub(super) certificate: Option<Arc<OwnCertificate>>,
     pub(super) scheduler: Scheduler,
     pub(super) changes: Receiver<Change>,
@@ -37,17 +40,26 @@ impl Background {
             api,
             revocations,
             notices,
+            neighbours,
+            dispatcher,
             certificate,
             scheduler,
             changes,
         } = self;
         let keeper = Arc::clone(&api.keeper);
         tasks.spawn(follow(revocations, notices, stop.clone()));
+        if let Some(neighbours) = neighbours {
+            tasks.spawn(watch(dispatcher, neighbours, stop.clone()));
+        }
         tasks.spawn(tally(api.clone(), changes, stop.clone()));
         tasks.spawn(settle(Arc::clone(&api.audit), stop.clone()));
         tasks.spawn(every(stop.clone(), Duration::from_secs(5), {
             let api = api.clone();
             async move || round(&api, &scheduler).await
+        }));
+        tasks.spawn(every(stop.clone(), Duration::from_secs(5), {
+            let api = api.clone();
+            async move || tidy(&api).await
         }));
         tasks.spawn(every(
             stop.clone(),
@@ -98,6 +110,21 @@ async fn follow(
     tokio::select! {
         () = stop.cancelled() => {}
         () = keep_current(&revocations, notices.as_mut()) => {}
+    }
+}
+
+async fn watch(dispatcher: Dispatcher, neighbours: Neighbours, stop: CancellationToken) {
+    let Neighbours { store, mut notices } = neighbours;
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = dispatcher.watch(store, notices.as_mut()) => {}
+    }
+}
+
+async fn tidy(api: &Api) {
+    let file = &api.facts.setup_token_file;
+    if let Err(error) = setup_token::tidy(api.stores.instance.as_ref(), file).await {
+        tracing::warn!(%error, "the setup token was used elsewhere, and its file stays");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The data directory: what lies there, and in which order it is opened.
+//! The data directory: what lies there, and in which order it is opened; on PostgreSQL, too.
 //!
 //! The ring of keys is unwrapped before the database is opened, because opening SQLite writes. A
 //! wrong key, or a missing ring beside a database that needs it, is found while not one byte has
@@ -16,6 +16,8 @@
 //! A database without tables beside a ring that was used counts as lost, and a log without its
 //! database as the rest of one.
 
+mod on_postgres;
+
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -26,10 +28,12 @@ use arkeep_core::Timestamp;
 use arkeep_vault::{KeyEncryptionKey, OpenError, RingError, RingFile, Sealer as _, Vault};
 
 use crate::config::key::{KeySource, KeySourceError};
-use crate::config::serve::{ConfigRefused, DataConfig};
+use crate::config::serve::{ConfigRefused, DataConfig, DatabaseAddress};
+use crate::store::postgres::PostgresStore;
 use crate::store::sealed::{SealedColumn, SealedValue};
-use crate::store::sqlite::{Sample, SqliteStore};
-use crate::store::{Database, OpenStoreError};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Database, OpenStoreError, Sample};
+use on_postgres::Wants;
 
 /// Where things lie.
 #[derive(Debug, Clone)]
@@ -37,7 +41,7 @@ pub(crate) struct DataDir {
     root: PathBuf,
     key: KeySource,
     key_was_named: bool,
-    database: PathBuf,
+    database: DatabaseAddress,
 }
 
 /// The state, open.
@@ -123,31 +127,20 @@ pub enum DataDirError {
 }
 
 impl DataDir {
-    pub(crate) fn new(config: &DataConfig) -> Result<Self, ConfigRefused> {
-        let path = config
-            .database_url
-            .strip_prefix("sqlite://")
-            .ok_or(ConfigRefused::Database)?;
-        Ok(Self {
+    pub(crate) fn new(config: &DataConfig) -> Self {
+        Self {
             root: config.data_dir.clone(),
             key: match &config.vault_key {
                 Some(source) => source.clone(),
                 None => KeySource::File(config.data_dir.join("vault.key")),
             },
             key_was_named: config.vault_key.is_some(),
-            database: PathBuf::from(path),
-        })
+            database: config.database.clone(),
+        }
     }
 
     fn ring(&self) -> PathBuf {
         self.root.join("vault.ring")
-    }
-
-    /// Where SQLite keeps what is not in the database yet.
-    fn log(&self) -> PathBuf {
-        let mut name = self.database.clone().into_os_string();
-        name.push("-wal");
-        name.into()
     }
 
     pub(crate) fn setup_token(&self) -> PathBuf {
@@ -156,10 +149,16 @@ impl DataDir {
 
     /// Opens what is there, or makes everything at the first start.
     pub(crate) async fn open_or_make(&self, now: Timestamp) -> Result<Opened, DataDirError> {
-        let (ring_there, database_there) = (exists(&self.ring())?, exists(&self.database)?);
+        let database = match &self.database {
+            DatabaseAddress::Sqlite(path) => path,
+            DatabaseAddress::Postgres(options) => {
+                return self.open_on(options, Wants::Made(now)).await;
+            }
+        };
+        let (ring_there, database_there) = (exists(&self.ring())?, exists(database)?);
         // A log without its database is what is left of one.
-        if ring_there || database_there || exists(&self.log())? {
-            return self.open(database_there, ring_there).await;
+        if ring_there || database_there || exists(&log(database))? {
+            return self.open(database, database_there, ring_there).await;
         }
         let named = self.key_was_named.then(|| self.key.read()).transpose()?;
         self.make_root()?;
@@ -168,7 +167,7 @@ impl DataDir {
             None => self.first_key()?,
         };
         let ring = RingFile::create_new(self.ring(), Arc::new(key), now.as_unix_millis())?;
-        let store = SqliteStore::create(&self.database).await?;
+        let store = SqliteStore::create(database).await?;
         Ok(Opened {
             ring: Arc::new(ring),
             store: Arc::new(store),
@@ -177,24 +176,42 @@ impl DataDir {
 
     /// Opens what is there, for a command that works beside the server.
     pub(crate) async fn open_existing(&self) -> Result<Opened, DataDirError> {
-        let (ring_there, database_there) = self.look()?;
-        self.open(database_there, ring_there).await
+        let database = match &self.database {
+            DatabaseAddress::Sqlite(path) => path,
+            DatabaseAddress::Postgres(options) => {
+                return self.open_on(options, Wants::Existing).await;
+            }
+        };
+        let (ring_there, database_there) = self.look(database)?;
+        self.open(database, database_there, ring_there).await
     }
 
     /// The same for a command that says what is wrong: the ring may be another server's.
     pub(crate) async fn open_whatever_fits(&self) -> Result<Opened, DataDirError> {
-        let (ring_there, database_there) = self.look()?;
-        let ring = self.unlock_if(ring_there)?;
-        self.open_database(ring, database_there).await
+        let database = match &self.database {
+            DatabaseAddress::Sqlite(path) => path,
+            DatabaseAddress::Postgres(options) => {
+                return self.open_on(options, Wants::WhateverFits).await;
+            }
+        };
+        let (ring_there, database_there) = self.look(database)?;
+        let ring = self.unlock_if(database, ring_there)?;
+        self.open_database(database, ring, database_there).await
     }
 
     /// The same with a ring that is unwrapped already.
     pub(crate) async fn open_with(&self, ring: Arc<RingFile>) -> Result<Opened, DataDirError> {
-        self.open_database(ring, exists(&self.database)?).await
+        match &self.database {
+            DatabaseAddress::Sqlite(path) => self.open_database(path, ring, exists(path)?).await,
+            DatabaseAddress::Postgres(options) => {
+                let store = Arc::new(PostgresStore::open(*options.clone()).await?);
+                Ok(Opened { ring, store })
+            }
+        }
     }
 
-    fn look(&self) -> Result<(bool, bool), DataDirError> {
-        match (exists(&self.ring())?, exists(&self.database)?) {
+    fn look(&self, database: &Path) -> Result<(bool, bool), DataDirError> {
+        match (exists(&self.ring())?, exists(database)?) {
             (false, false) => Err(DataDirError::Empty {
                 path: self.root.clone(),
             }),
@@ -202,33 +219,42 @@ impl DataDir {
         }
     }
 
-    async fn open(&self, database_there: bool, ring_there: bool) -> Result<Opened, DataDirError> {
-        let ring = self.unlock_if(ring_there)?;
+    async fn open(
+        &self,
+        database: &Path,
+        database_there: bool,
+        ring_there: bool,
+    ) -> Result<Opened, DataDirError> {
+        let ring = self.unlock_if(database, ring_there)?;
         if database_there {
-            self.judge_database(&ring).await?;
+            self.judge_database(database, &ring).await?;
         }
-        self.open_database(ring, database_there).await
+        self.open_database(database, ring, database_there).await
     }
 
     /// Refuses a database none of whose secrets the ring opens, and one without tables beside a
     /// ring that was used. Reads, and writes nothing.
-    async fn judge_database(&self, ring: &Arc<RingFile>) -> Result<(), DataDirError> {
+    async fn judge_database(
+        &self,
+        database: &Path,
+        ring: &Arc<RingFile>,
+    ) -> Result<(), DataDirError> {
         let vault = Vault::shared(Arc::clone(ring) as Arc<_>);
         let opens_any = |seen: &Sample| seen.values.iter().any(|value| fits(&vault, value));
-        let seen = SqliteStore::sample(&self.database).await;
+        let seen = SqliteStore::sample(database).await;
         if opens_any(&seen) {
             return Ok(());
         }
         // What was sealed since may lie in the log alone. This is the first minute of a server, or
         // the refusal is near: nobody waits for a copy at an ordinary start.
-        let with_log = SqliteStore::sample_with_log(&self.database).await;
+        let with_log = SqliteStore::sample_with_log(database).await;
         let seen = with_log
             .map_err(|source| DataDirError::Io {
-                path: self.database.clone(),
+                path: database.to_owned(),
                 source,
             })?
             .unwrap_or(seen);
-        let database = self.database.clone();
+        let database = database.to_owned();
         if opens_any(&seen) {
             Ok(())
         } else if !seen.values.is_empty() {
@@ -241,9 +267,9 @@ impl DataDir {
         }
     }
 
-    fn unlock_if(&self, ring_there: bool) -> Result<Arc<RingFile>, DataDirError> {
+    fn unlock_if(&self, database: &Path, ring_there: bool) -> Result<Arc<RingFile>, DataDirError> {
         if !ring_there {
-            let (ring, database) = (self.ring(), self.database.clone());
+            let (ring, database) = (self.ring(), database.to_owned());
             return Err(DataDirError::RingLost { ring, database });
         }
         self.unlock()
@@ -251,16 +277,17 @@ impl DataDir {
 
     async fn open_database(
         &self,
+        database: &Path,
         ring: Arc<RingFile>,
         database_there: bool,
     ) -> Result<Opened, DataDirError> {
         let store = if database_there {
-            SqliteStore::open(&self.database).await?
-        } else if !was_used(&ring) && !exists(&self.log())? {
-            SqliteStore::create(&self.database).await?
+            SqliteStore::open(database).await?
+        } else if !was_used(&ring) && !exists(&log(database))? {
+            SqliteStore::create(database).await?
         } else {
             return Err(DataDirError::DatabaseLost {
-                database: self.database.clone(),
+                database: database.to_owned(),
             });
         };
         let store = Arc::new(store);
@@ -274,7 +301,18 @@ impl DataDir {
 
     /// The same with a key of the caller's choice.
     pub(crate) fn unlock_with(&self, key: KeyEncryptionKey) -> Result<Arc<RingFile>, DataDirError> {
-        Ok(Arc::new(RingFile::open(self.ring(), Arc::new(key))?))
+        let key = Arc::new(key);
+        Ok(Arc::new(match &self.database {
+            DatabaseAddress::Sqlite(_) => RingFile::open(self.ring(), key)?,
+            DatabaseAddress::Postgres(options) => {
+                RingFile::open_in(Arc::new(self.shared_ring(options)?), key)?
+            }
+        }))
+    }
+
+    /// Whether programs on other machines share the state.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self.database, DatabaseAddress::Postgres(_))
     }
 
     /// Where the key comes from.
@@ -306,6 +344,13 @@ impl DataDir {
         // It may have been there, made by somebody with another umask.
         fs::set_permissions(&self.root, Permissions::from_mode(0o700)).map_err(failed)
     }
+}
+
+/// Where SQLite keeps what is not in the database yet.
+fn log(database: &Path) -> PathBuf {
+    let mut name = database.to_owned().into_os_string();
+    name.push("-wal");
+    name.into()
 }
 
 fn was_used(ring: &RingFile) -> bool {

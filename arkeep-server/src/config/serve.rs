@@ -1,8 +1,13 @@
 //! What the options of `serve` mean together.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::str::FromStr as _;
+
+use arkeep_core::{ExposeSecret as _, SecretString};
+use sqlx::postgres::PgConnectOptions;
 
 use super::key::{self, KeySource, Said};
 use super::{Cidr, DataArgs, LogFormat, RekeyArgs, ServeArgs};
@@ -43,10 +48,49 @@ pub struct ServeConfig {
 pub struct DataConfig {
     /// The directory.
     pub data_dir: PathBuf,
-    /// The database's address.
-    pub database_url: String,
+    /// Where the database is.
+    pub database: DatabaseAddress,
     /// What the key-encryption key is read from, when it was said.
     pub vault_key: Option<KeySource>,
+}
+
+/// Where the database is. Shows no password.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum DatabaseAddress {
+    /// A file of this machine.
+    Sqlite(PathBuf),
+    /// A server, which replicas may share.
+    Postgres(Box<PgConnectOptions>),
+}
+
+impl DatabaseAddress {
+    fn parse(url: &SecretString) -> Result<Self, ConfigRefused> {
+        let url = url.expose_secret();
+        match url.split_once("://") {
+            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            // What is wrong with it is not said: the text would hold a part of it.
+            Some(("postgres" | "postgresql", _)) => match PgConnectOptions::from_str(url) {
+                Ok(options) => Ok(Self::Postgres(Box::new(options))),
+                Err(_) => Err(ConfigRefused::Database),
+            },
+            _ => Err(ConfigRefused::Database),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => f.debug_tuple("Sqlite").field(path).finish(),
+            Self::Postgres(options) => f
+                .debug_struct("Postgres")
+                .field("host", &options.get_host())
+                .field("port", &options.get_port())
+                .field("database", &options.get_database())
+                .finish_non_exhaustive(),
+        }
+    }
 }
 
 /// How HTTP is protected.
@@ -114,7 +158,10 @@ pub enum ConfigRefused {
     PublicUrl(String),
 
     /// Not a database that this program knows. The address is not repeated: it may hold a password.
-    #[error("--database-url must be sqlite:// and a path")]
+    #[error(
+        "--database-url must be sqlite:// and a path, or postgres://user@host/database with \
+         options that PostgreSQL has"
+    )]
     Database,
 
     /// More than one answer to the question which key opens the ring.
@@ -135,11 +182,14 @@ pub enum ConfigRefused {
     )]
     NoNewKey(String),
 
-    /// PostgreSQL, which this version does not speak.
+    /// A new key that would be made here is on no other machine.
     #[error(
-        "--database-url: this version keeps its state in SQLite only; give sqlite:// and a path"
+        "the key ring is shared by every server on this database, and a key that is made here would \
+         be missing there: put the new key on each of them first, and name it by \
+         --new-vault-key-file, --new-vault-passphrase-file, ARKEEP_NEW_VAULT_KEY or \
+         ARKEEP_NEW_VAULT_PASSPHRASE"
     )]
-    Postgres,
+    SharedRing,
 }
 
 impl ServeConfig {
@@ -209,17 +259,9 @@ impl DataConfig {
     ///
     /// [`ConfigRefused::Database`], [`ConfigRefused::SeveralKeys`]
     pub fn judge(args: DataArgs) -> Result<Self, ConfigRefused> {
-        let database_url = match args.database_url {
-            Some(url)
-                if url
-                    .strip_prefix("sqlite://")
-                    .is_some_and(|path| !path.is_empty()) =>
-            {
-                url
-            }
-            Some(url) if url.starts_with("postgres") => return Err(ConfigRefused::Postgres),
-            Some(_) => return Err(ConfigRefused::Database),
-            None => format!("sqlite://{}", args.data_dir.join("arkeep.db").display()),
+        let database = match &args.database_url {
+            Some(url) => DatabaseAddress::parse(url)?,
+            None => DatabaseAddress::Sqlite(args.data_dir.join("arkeep.db")),
         };
         let said = Said {
             key_file: args.vault_key_file,
@@ -228,7 +270,7 @@ impl DataConfig {
         let levels = &args.key_levels;
         Ok(Self {
             data_dir: args.data_dir,
-            database_url,
+            database,
             vault_key: key::choose(key::KEY, said, levels, &key::environment)?,
         })
     }
@@ -415,8 +457,32 @@ mod tests {
 
     #[test]
     fn a_refused_database_address_is_not_repeated() {
-        let refused = judge(&["--database-url", "mysql://root:hunter2@db"]);
+        for url in [
+            "mysql://root:hunter2@db",
+            "postgres://root:hunter2@db:hunter2/a",
+            "postgres://root:hunter2@db/a?sslmode=hunter2",
+        ] {
+            let refused = judge(&["--database-url", url]);
 
-        assert!(refused.is_err_and(|error| !error.to_string().contains("hunter2")));
+            let Err(error) = refused else {
+                panic!("{url} was taken")
+            };
+            assert!(!format!("{error} {error:?}").contains("hunter2"));
+        }
+    }
+
+    /// V4
+    #[test]
+    fn a_database_address_shows_no_password() -> Result<(), ConfigRefused> {
+        let url = "postgres://root:hunter2@db.example:5433/arkeep?sslmode=verify-full";
+        let all = ["arkeep-server", "serve", "--database-url", url];
+        let cli = Cli::read(all).map_err(|_| ConfigRefused::Database)?;
+        let config = judge(&["--database-url", url])?;
+
+        let shown = format!("{cli:?} {config:?}");
+
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("db.example"), "{shown}");
+        Ok(())
     }
 }

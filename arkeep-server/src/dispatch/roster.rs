@@ -90,6 +90,33 @@ impl Roster {
         }
     }
 
+    /// Ends a session that is not the agent's newest, wherever that is.
+    pub(super) fn end(&self, agent: AgentId, generation: Generation) {
+        let state = self.state();
+        let session = state.sessions.get(&agent);
+        if let Some(session) = session.filter(|held| held.generation == generation) {
+            // Its stream ends, and takes it out of here.
+            session.line.close();
+        }
+    }
+
+    /// Who is connected, or whether one of them is.
+    pub(super) fn connected(&self, only: Option<AgentId>) -> Vec<(AgentId, Generation)> {
+        let state = self.state();
+        match only {
+            Some(agent) => {
+                let session = state.sessions.get(&agent);
+                let found = session.map(|session| (agent, session.generation));
+                found.into_iter().collect()
+            }
+            None => {
+                let all = state.sessions.iter();
+                all.map(|(agent, session)| (*agent, session.generation))
+                    .collect()
+            }
+        }
+    }
+
     pub(super) fn is_banned(&self, agent: AgentId) -> bool {
         self.state().banned.contains(&agent)
     }

@@ -40,7 +40,7 @@ pub(super) async fn run(
 
 /// The state, for a command that says what is wrong with it.
 async fn whatever_fits(data: DataArgs) -> Result<Tools, MaintenanceError> {
-    let data_dir = DataDir::new(&DataConfig::judge(data)?)?;
+    let data_dir = DataDir::new(&DataConfig::judge(data)?);
     Ok(Tools::from(data_dir.open_whatever_fits().await?))
 }
 

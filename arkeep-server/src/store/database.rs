@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use arkeep_auth::oidc::LoginStateStore;
 use arkeep_auth::{ApiTokenStore, RevocationStore, SessionStore, UserStore};
@@ -7,6 +8,7 @@ use arkeep_core::queue::JobQueue;
 use arkeep_transport::enrollment::EnrollmentStore;
 use async_trait::async_trait;
 
+use super::elsewhere::{AgentNotices, Elsewhere};
 use super::feed::{NoNotices, RevocationNotices};
 use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
@@ -51,8 +53,24 @@ pub trait Database:
     /// [`StoreError`] when the database does not answer.
     async fn revocation_notices(&self) -> Result<Box<dyn RevocationNotices>, StoreError>;
 
+    /// Tells what other replicas do to agents; none where there are no other replicas.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database does not answer.
+    async fn elsewhere(&self) -> Result<Option<Neighbours>, StoreError>;
+
     /// Waits until every connection is closed.
     async fn close(&self);
+}
+
+/// What it takes to follow other replicas.
+#[derive(Debug)]
+pub struct Neighbours {
+    /// Says how things stand.
+    pub store: Arc<dyn Elsewhere>,
+    /// Tells that something changed.
+    pub notices: Box<dyn AgentNotices>,
 }
 
 #[async_trait]
@@ -60,6 +78,10 @@ impl Database for SqliteStore {
     /// SQLite tells nothing: what a command beside the server revokes is found by looking.
     async fn revocation_notices(&self) -> Result<Box<dyn RevocationNotices>, StoreError> {
         Ok(Box::new(NoNotices))
+    }
+
+    async fn elsewhere(&self) -> Result<Option<Neighbours>, StoreError> {
+        Ok(None)
     }
 
     async fn close(&self) {
@@ -71,6 +93,13 @@ impl Database for SqliteStore {
 impl Database for PostgresStore {
     async fn revocation_notices(&self) -> Result<Box<dyn RevocationNotices>, StoreError> {
         Ok(Box::new(Self::revocation_notices(self).await?))
+    }
+
+    async fn elsewhere(&self) -> Result<Option<Neighbours>, StoreError> {
+        Ok(Some(Neighbours {
+            store: Arc::new(self.clone()),
+            notices: Box::new(self.agent_notices().await?),
+        }))
     }
 
     async fn close(&self) {

@@ -20,4 +20,19 @@ pub trait InstanceStore: fmt::Debug + Send + Sync {
     /// Lets the token of this SHA-256 digest, and no other, set the server up. Returns `false` when
     /// it is set up already.
     async fn offer_setup(&self, token_digest: &[u8; 32]) -> Result<bool, StoreError>;
+
+    /// The same, for one of several replicas: a token that another has offered stays.
+    async fn offer_setup_once(&self, token_digest: &[u8; 32]) -> Result<SetupOffer, StoreError>;
+}
+
+/// What became of an offer among replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SetupOffer {
+    /// The token sets the server up.
+    Offered,
+    /// Another one does.
+    OfferedByAnother,
+    /// None does: the server is set up.
+    SetUp,
 }

@@ -14,6 +14,13 @@ pub enum OpenStoreError {
     #[error("the database could not be opened")]
     Database(#[source] sqlx::Error),
 
+    /// The database server is older than those that this program knows.
+    #[error("PostgreSQL {version} is too old: 15 or later is needed")]
+    TooOld {
+        /// The server's major version.
+        version: i32,
+    },
+
     /// A later version of the program has written to it. Run that version.
     #[error("the database has schema version {version}, which is newer than this program")]
     Newer {

@@ -11,6 +11,7 @@ mod audit;
 mod auth_users;
 mod columns;
 mod destinations;
+mod elsewhere;
 mod enrollments;
 mod factors;
 mod identity;
@@ -19,10 +20,12 @@ mod job_queue;
 mod jobs;
 mod keys;
 mod logs;
+mod look;
 mod notices;
 mod policies;
 mod repositories;
 mod revocations;
+mod ring;
 mod schedule;
 mod sealed;
 mod sessions;
@@ -33,10 +36,13 @@ use std::time::Duration;
 
 use arkeep_core::StoreError;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Postgres, Transaction};
 
+pub use elsewhere::PostgresAgentNotices;
+pub use look::PostgresLook;
 pub use notices::PostgresNotices;
+pub use ring::PostgresRing;
 
 use super::OpenStoreError;
 
@@ -56,6 +62,7 @@ impl PostgresStore {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(|connection, _| Box::pin(prepare(connection)))
             .connect_with(options)
             .await
             .map_err(OpenStoreError::Database)?;
@@ -80,6 +87,43 @@ impl PostgresStore {
             .await
             .map_err(columns::failed)?;
         Ok(transaction)
+    }
+}
+
+/// What was answered is on the disk: a server that was told not to wait for its disk is told otherwise
+/// here, one that also waits for its standbys goes on to. And a replica whose machine is gone
+/// keeps its locks from the others for a minute at most.
+async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    // Statements, and not options of the connection, which poolers refuse.
+    sqlx::query(
+        "SELECT set_config('synchronous_commit', \
+             CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
+             ELSE current_setting('synchronous_commit') END, FALSE), \
+         set_config('idle_in_transaction_session_timeout', '60s', FALSE), \
+         set_config('tcp_keepalives_idle', '15', FALSE), \
+         set_config('tcp_keepalives_interval', '5', FALSE), \
+         set_config('tcp_keepalives_count', '3', FALSE)",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn is_undefined_table(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.as_deref() == Some("42P01")
+}
+
+/// What people call the database: no part of it opens anything.
+fn place(options: &PgConnectOptions) -> String {
+    let name = options.get_database().unwrap_or(options.get_username());
+    match options.get_socket() {
+        Some(socket) => format!("the database {name} at {}", socket.display()),
+        None => format!(
+            "the database {name} at {}:{}",
+            options.get_host(),
+            options.get_port()
+        ),
     }
 }
 

@@ -45,7 +45,6 @@ use sqlx::sqlite::{
 use sqlx::{Connection as _, Sqlite, Transaction};
 
 pub use super::open::OpenStoreError;
-pub use sample::Sample;
 
 /// Stores on one SQLite file. Clones share it.
 #[derive(Debug, Clone)]

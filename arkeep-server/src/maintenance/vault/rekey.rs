@@ -19,8 +19,9 @@ use crate::store::audit::Target;
 
 pub(super) async fn run(args: RekeyArgs, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
     let new = args.new_key()?;
-    let data_dir = DataDir::new(&DataConfig::judge(args.data)?)?;
+    let data_dir = DataDir::new(&DataConfig::judge(args.data)?);
     let (ring, told) = match new {
+        None if data_dir.is_shared() => return Err(ConfigRefused::SharedRing.into()),
         Some(new) => replace_source(&data_dir, &new)?,
         None => replace_file(&data_dir)?,
     };

@@ -49,4 +49,4 @@ impl fmt::Debug for PostgresNotices {
 }
 
 const CHANNEL: &str = "arkeep_revocations";
-const BREATH: Duration = Duration::from_secs(1);
+pub(super) const BREATH: Duration = Duration::from_secs(1);

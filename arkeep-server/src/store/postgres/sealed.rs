@@ -74,7 +74,7 @@ impl SealedValues for PostgresStore {
     }
 }
 
-fn value(row: &PgRow) -> Result<SealedValue, StoreError> {
+pub(super) fn value(row: &PgRow) -> Result<SealedValue, StoreError> {
     Ok(SealedValue {
         id: row.text("id")?,
         sealed: row.blob("sealed")?,

@@ -13,16 +13,9 @@ use sqlx::{Connection as _, QueryBuilder};
 
 use super::SqliteStore;
 use super::sealed::value;
-use crate::store::sealed::{COLUMNS, SealedColumn, SealedValue};
-
-/// What a database holds, as far as it takes to tell whose it is.
-#[derive(Debug, Default)]
-pub struct Sample {
-    /// A few sealed secrets of each column.
-    pub values: Vec<(SealedColumn, SealedValue)>,
-    /// Whether there are tables. A file without any is no database of a server that has started.
-    pub has_tables: bool,
-}
+use crate::store::Sample;
+use crate::store::sample::OF_EACH;
+use crate::store::sealed::COLUMNS;
 
 impl SqliteStore {
     /// A few sealed secrets of each column, from the database file alone. Nothing is written, and
@@ -87,5 +80,3 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     name.into()
 }
-
-const OF_EACH: u32 = 8;

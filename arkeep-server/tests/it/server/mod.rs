@@ -17,6 +17,7 @@ mod logout_kills;
 mod oidc;
 mod oidc_real;
 mod process;
+mod replicas;
 mod resources;
 mod restore;
 mod secrets;

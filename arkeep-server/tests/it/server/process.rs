@@ -95,11 +95,24 @@ fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     command
 }
 
+/// A server that listens.
+pub(super) struct Served {
+    pub(super) process: Child,
+    pub(super) http: String,
+    pub(super) grpc: String,
+}
+
 /// Starts `serve` and waits until it listens. Returns it with its HTTP address.
 pub(super) async fn serving(
     data: &Path,
     environment: &[(&str, &str)],
 ) -> Fallible<(Child, String)> {
+    let Served { process, http, .. } = served(data, environment).await?;
+    Ok((process, http))
+}
+
+/// The same, with all that is known of it.
+pub(super) async fn served(data: &Path, environment: &[(&str, &str)]) -> Fallible<Served> {
     let data = data.to_string_lossy();
     let arguments = [
         "serve",
@@ -113,19 +126,26 @@ pub(super) async fn serving(
         "json",
     ];
     let mut child = command(&arguments, environment).spawn()?;
-    let errors = child.stderr.as_mut().ok_or("no standard error")?;
+    let errors = child.stderr.take().ok_or("no standard error")?;
     let mut lines = BufReader::new(errors).lines();
     let wait = async {
         while let Some(line) = lines.next_line().await? {
             let line: serde_json::Value = serde_json::from_str(&line)?;
-            if let Some(address) = line.pointer("/fields/http_addr").and_then(|a| a.as_str()) {
-                return Ok(address.to_owned());
+            let field = |name| Some(line.pointer(name)?.as_str()?.to_owned());
+            if let Some(http) = field("/fields/http_addr") {
+                return Ok((http, field("/fields/grpc_addr").unwrap_or_default()));
             }
         }
-        Err::<String, Box<dyn std::error::Error>>("it ended".into())
+        Err::<(String, String), Box<dyn std::error::Error>>("it ended".into())
     };
-    let address = tokio::time::timeout(Duration::from_secs(30), wait).await??;
-    Ok((child, address))
+    let (http, grpc) = tokio::time::timeout(Duration::from_secs(60), wait).await??;
+    // A program whose log nobody reads would wait for a reader some day.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    Ok(Served {
+        process: child,
+        http,
+        grpc,
+    })
 }
 
 /// Waits until it has ended by itself.
@@ -134,7 +154,7 @@ pub(super) async fn waited(child: &mut Child) -> Fallible<std::process::ExitStat
     Ok(tokio::time::timeout(Duration::from_secs(30), child.wait()).await??)
 }
 
-fn signal(child: &Child, signal: rustix::process::Signal) -> Fallible {
+pub(super) fn signal(child: &Child, signal: rustix::process::Signal) -> Fallible {
     let id = child.id().and_then(|id| i32::try_from(id).ok());
     let id = id
         .and_then(rustix::process::Pid::from_raw)
@@ -252,12 +272,25 @@ async fn exit_codes_are_those_of_the_contract() -> Fallible {
         (&["serve", "--http-addr", "0.0.0.0:0"], 3),
         (&["serve", "--tls-cert", "x"], 3),
         (
+            &["serve", "--database-url", "mysql://root:hunter2@db/arkeep"],
+            3,
+        ),
+        (
             &[
                 "serve",
                 "--database-url",
-                "postgres://root:hunter2@db/arkeep",
+                "postgres://root:hunter2@db/arkeep?sslmode=hunter2",
             ],
             3,
+        ),
+        // Nobody answers there.
+        (
+            &[
+                "serve",
+                "--database-url",
+                "postgres://root:hunter2@127.0.0.1:1/arkeep",
+            ],
+            1,
         ),
         (&["serve", "--log-level", "no such level"], 3),
         (&["vault", "verify", "--data-dir", "/no/such/directory"], 3),

@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::sync::OnceCell;
 
 /// An empty database that nobody else uses.
-pub(super) async fn new_database() -> PgConnectOptions {
+pub(crate) async fn new_database() -> PgConnectOptions {
     let server = SERVER.get_or_init(start).await;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("test{number}");

@@ -6,7 +6,7 @@
     reason = "a test that cannot go on says so"
 )]
 
-mod cluster;
+pub(crate) mod cluster;
 mod feed;
 mod opening;
 

@@ -35,7 +35,7 @@ pub(super) async fn filled() -> Fallible<TempDir> {
     server.stop().await
 }
 
-async fn fill(admin: &mut Client) -> Fallible {
+pub(super) async fn fill(admin: &mut Client) -> Fallible {
     for number in 0..CREDENTIALS {
         credentials(admin, &format!("rest {number}")).await?;
     }
@@ -44,7 +44,7 @@ async fn fill(admin: &mut Client) -> Fallible {
     Ok(())
 }
 
-async fn credentials(admin: &mut Client, name: &str) -> Fallible<Value> {
+pub(super) async fn credentials(admin: &mut Client, name: &str) -> Fallible<Value> {
     let body = json!({
         "name": name,
         "kind": "rest",
@@ -110,13 +110,13 @@ fn lines(output: &str) -> Fallible<Vec<Value>> {
         .collect::<Result<_, _>>()?)
 }
 
-fn write(path: &Path, content: &[u8], mode: u32) -> Fallible {
+pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> Fallible {
     fs::write(path, content)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok(())
 }
 
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
