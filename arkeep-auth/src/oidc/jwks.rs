@@ -107,10 +107,29 @@ fn number(text: &Option<String>) -> Option<Vec<u8>> {
     (!digits.is_empty()).then_some(digits)
 }
 
-/// Reads a JSON object. serde would take an array for a structure as well.
+/// Reads a JSON object. serde would take an array for a structure as well, and bytes that are no
+/// UTF-8 in members that nobody asked for.
 pub(super) fn read<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
-    if json.trim_ascii_start().first() != Some(&b'{') {
+    let text = str::from_utf8(json).ok()?;
+    if !text.trim_ascii_start().starts_with('{') {
         return None;
     }
-    serde_json::from_slice(json).ok()
+    serde_json::from_str(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// X2: found by the fuzz target `auth_oidc`.
+    #[test]
+    fn what_is_no_text_is_no_object_wherever_it_lies() {
+        #[derive(Debug, Deserialize)]
+        struct Any {}
+
+        assert!(read::<Any>(br#" {"x":"y"}"#).is_some());
+        for json in [&b"{\"x\":\"\xff\"}"[..], b"[]", b"", b"{} {}"] {
+            assert!(read::<Any>(json).is_none(), "{json:?}");
+        }
+    }
 }
