@@ -5,6 +5,7 @@
 //! answers until it is stopped and then ends in the reverse order: no new requests, open ones end,
 //! what agents have said is stored, the database is closed.
 
+mod audited;
 mod background;
 mod counted;
 pub mod data_dir;
@@ -48,6 +49,7 @@ use crate::http::services::{Api, Facts, Services, Stores};
 use crate::http::{self, listen};
 use crate::keeper::{Keeper, KeeperParts};
 use crate::store::{Database, SealedFactors};
+use audited::AuditedEnrollments;
 use background::Background;
 use counted::{CountedGateway, CountedSealer};
 use data_dir::{DataDir, DataDirError};
@@ -230,10 +232,18 @@ impl App {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
         });
+        let audit = Arc::new(AuditLog::new(
+            Arc::clone(&stores.audit),
+            Arc::clone(&stores.users),
+            Arc::clone(&clock),
+        ));
         let agents = AgentPort::open(
             PortParts {
                 ca: Arc::clone(&authority) as Arc<_>,
-                store: store.clone(),
+                store: Arc::new(AuditedEnrollments {
+                    store: Arc::clone(&stores.enrollments),
+                    log: Arc::clone(&audit),
+                }),
                 gateway: Arc::new(CountedGateway {
                     gateway: dispatcher.clone(),
                     metrics: Arc::clone(&metrics),
@@ -254,13 +264,8 @@ impl App {
             entropy: Arc::clone(&entropy),
         });
         let trusted_proxies = config.trusted_proxies.clone();
-        let audit = AuditLog::new(
-            Arc::clone(&stores.audit),
-            Arc::clone(&stores.users),
-            Arc::clone(&clock),
-        );
         let api = Api::new(Services {
-            audit: Arc::new(audit),
+            audit,
             sealer,
             keeper,
             stores,

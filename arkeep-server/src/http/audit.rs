@@ -21,12 +21,13 @@ use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arkeep_core::{Clock, StoreError, UserId};
+use arkeep_core::{AgentId, Clock, StoreError, UserId};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Extensions, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
+use serde_json::Value;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -53,6 +54,16 @@ pub struct AuditLog {
     users: Arc<dyn UserDirectory>,
     clock: Arc<dyn Clock>,
     flood: Flood,
+}
+
+/// Something that an agent did or was refused, on its own port.
+#[derive(Debug)]
+pub(crate) struct AgentEvent {
+    pub(crate) action: &'static str,
+    /// None when nobody knows who it was.
+    pub(crate) agent: Option<AgentId>,
+    pub(crate) result: &'static str,
+    pub(crate) particulars: Value,
 }
 
 /// What a request says of itself before anybody has served it.
@@ -258,6 +269,35 @@ impl AuditLog {
             id: Some(id),
             name: found.map(|user| user.email),
         })
+    }
+
+    /// Writes down what an agent did, or counts what it is refused without end.
+    pub(crate) async fn agent(&self, event: AgentEvent) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let id = event.agent.map(|agent| agent.to_string());
+        let source = match &id {
+            Some(id) => Source::Known(id.clone()),
+            None => Source::Stranger(None),
+        };
+        let action = Action::of_agents(event.action);
+        if event.result != OK && !self.flood.admit(&source, action, event.result, now) {
+            return Ok(());
+        }
+        self.append(NewEntry {
+            at: now,
+            actor: Actor {
+                kind: if id.is_some() { "agent" } else { "anonymous" }.into(),
+                id: id.clone(),
+                name: None,
+            },
+            action: action.name.into(),
+            target: Target::new(action.target, id),
+            result: event.result.into(),
+            address: None,
+            request_id: None,
+            changes: event.particulars.into(),
+        })
+        .await
     }
 
     async fn append(&self, new: NewEntry) -> Result<(), StoreError> {

@@ -24,6 +24,13 @@ impl Action {
     }
 }
 
+impl Action {
+    /// Something on the port of the agents.
+    pub(super) const fn of_agents(name: &'static str) -> Self {
+        Self::new(name, "agent")
+    }
+}
+
 /// The action of a route.
 #[must_use]
 pub fn action_of(method: &Method, path: &str) -> Option<Action> {
