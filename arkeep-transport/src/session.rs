@@ -173,6 +173,9 @@ pub enum ServerSaying {
     Query(Query),
     /// The roots to trust from now on. Make them durable, then say so in a [`Heartbeat`].
     Trust(TrustBundle),
+    /// Ask for the next certificate now, though the present one has long to live, and connect anew
+    /// with it: the root that signed it is to go.
+    Renew,
 }
 
 /// Stop a job.

@@ -129,6 +129,13 @@ impl SpkiFingerprint {
         context.update(spki_der);
         Self(sha256(context))
     }
+
+    /// The fingerprint of a certificate's key; nothing when it is no certificate.
+    #[cfg(any(feature = "server", feature = "client"))]
+    #[must_use]
+    pub fn of_certificate(der: &[u8]) -> Option<Self> {
+        crate::certificate::fingerprint_of(der)
+    }
 }
 
 pub(crate) fn sha256(context: Context) -> [u8; 32] {

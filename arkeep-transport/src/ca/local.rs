@@ -38,6 +38,7 @@ use super::{CertificateAuthority, CertificateChain, IssueError, IssueRequest, Su
 pub struct LocalCa {
     root: Vec<u8>,
     fingerprint: SpkiFingerprint,
+    validity: (Timestamp, Timestamp),
     issuer: Issuer<'static, KeyPair>,
     bundle: TrustBundle,
     entropy: Arc<dyn Entropy>,
@@ -111,6 +112,18 @@ impl LocalCa {
         self.fingerprint
     }
 
+    /// From when on the root is valid.
+    #[must_use]
+    pub const fn not_before(&self) -> Timestamp {
+        self.validity.0
+    }
+
+    /// Until when the root is valid.
+    #[must_use]
+    pub const fn not_after(&self) -> Timestamp {
+        self.validity.1
+    }
+
     fn assemble(root: Vec<u8>, key: KeyPair) -> Result<Self, LoadCaError> {
         let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(&root)
             .map_err(|_| LoadCaError::Certificate)?;
@@ -122,12 +135,17 @@ impl LocalCa {
             return Err(LoadCaError::Certificate);
         }
         let fingerprint = SpkiFingerprint::of(&spki);
+        let seconds =
+            |time: x509_parser::time::ASN1Time| Timestamp::from_unix_seconds(time.timestamp());
+        let validity = parsed.validity();
+        let validity = (seconds(validity.not_before), seconds(validity.not_after));
         let issuer = Issuer::from_ca_cert_der(&root.as_slice().into(), key)
             .map_err(|_| LoadCaError::Certificate)?;
         let bundle = TrustBundle::new([root.clone()]).map_err(|_| LoadCaError::Certificate)?;
         Ok(Self {
             root,
             fingerprint,
+            validity,
             issuer,
             bundle,
             entropy: Arc::new(SystemEntropy),

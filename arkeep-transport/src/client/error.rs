@@ -52,7 +52,7 @@ pub enum DialError {
 
     /// An Arkeep server answers, but of another installation.
     #[error(
-        "the Arkeep server at {server} proves itself by another CA than the one this agent trusts; the token or enrolment is of another server, or somebody impersonates it"
+        "the Arkeep server at {server} proves itself by another CA than the one this agent trusts; the token or enrolment is of another server, its CA was replaced since (then ask an administrator for a new join token and enrol anew), or somebody impersonates it"
     )]
     WrongServer {
         /// Where the agent dialled.
@@ -74,7 +74,7 @@ pub enum DialError {
 
     /// The server does not accept this agent's certificate. Retrying does not help.
     #[error(
-        "the server refused this agent's certificate; the agent was revoked or enrolled anew elsewhere, or the server's clock is off"
+        "the server refused this agent's certificate; the agent was revoked or enrolled anew elsewhere, the server's CA was replaced while it was away (then ask an administrator for a new join token and enrol anew), or the server's clock is off"
     )]
     CertificateRefused,
 

@@ -53,6 +53,7 @@ impl TryFrom<proto::ServerMessage> for FromServer {
             server_message::Saying::Trust(bundle) => {
                 ServerSaying::Trust(TrustBundle::new(bundle.roots).map_err(|_| Invalid("roots"))?)
             }
+            server_message::Saying::Renew(proto::Renew {}) => ServerSaying::Renew,
         };
         Ok(Self::Saying(saying))
     }

@@ -43,6 +43,7 @@ impl TryFrom<&ServerSaying> for proto::ServerMessage {
             ServerSaying::Trust(bundle) => server_message::Saying::Trust(proto::TrustBundle {
                 roots: bundle.roots().map(<[u8]>::to_vec).collect(),
             }),
+            ServerSaying::Renew => server_message::Saying::Renew(proto::Renew {}),
         };
         Ok(Self {
             saying: Some(saying),

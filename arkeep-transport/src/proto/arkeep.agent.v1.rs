@@ -59,7 +59,7 @@ pub mod agent_message {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServerMessage {
-    #[prost(oneof = "server_message::Saying", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "server_message::Saying", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub saying: ::core::option::Option<server_message::Saying>,
 }
 /// Nested message and enum types in `ServerMessage`.
@@ -80,6 +80,8 @@ pub mod server_message {
         Query(super::Query),
         #[prost(message, tag = "7")]
         Trust(super::TrustBundle),
+        #[prost(message, tag = "8")]
+        Renew(super::Renew),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -681,6 +683,9 @@ pub struct TrustBundle {
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
+/// Ask for the next certificate now, and connect anew with it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Renew {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Outcome {

@@ -85,6 +85,15 @@ impl AgentHandle {
         self.say(&ServerSaying::Trust(bundle.clone()))
     }
 
+    /// Asks the agent to renew its certificate now, and to come back with the new one.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError`]: the request was not sent.
+    pub fn renew(&self) -> Result<(), PushError> {
+        self.say(&ServerSaying::Renew)
+    }
+
     /// Ends the session. The agent comes back when it wants to; to keep it away, withdraw it.
     pub fn close(&self) {
         self.ending.end(Reason::Closed);
