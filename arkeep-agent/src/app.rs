@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arkeep_agent::attachment::{Attachment, Facts, KeptTrust, chain};
+use arkeep_agent::attachment::{Attachment, Facts, KeptTrust, Renewals, chain};
 use arkeep_agent::conversation::Conversation;
 use arkeep_agent::executor::{Executor, HookGate, Tools};
 use arkeep_agent::identity::{IdentityDir, IdentityError};
@@ -152,13 +152,16 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
         clock: Arc::clone(&clock),
     });
     let connector = Arc::new(connector.map_err(Failure::failed)?);
+    let renewals = Arc::<Renewals>::default();
     let trust = Arc::new(KeptTrust {
         connector: Arc::clone(&connector),
         identity: identity.clone(),
+        renewals: Arc::clone(&renewals),
     });
     let attachment = Attachment {
         connector,
         identity,
+        renewals,
         conversation: Conversation {
             outbox: Arc::clone(&outbox),
             executor: executor.clone(),

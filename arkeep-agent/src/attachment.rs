@@ -6,16 +6,17 @@
 //! for again until an administrator has approved; the agent waits for that and does not give up.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arkeep_core::{Clock, Entropy};
+use arkeep_core::{Clock, Entropy, Timestamp};
 use arkeep_transport::client::{
-    Backoff, ConnectError, Connector, LinkError, LinkReceiver, LinkSender, RenewError,
+    Backoff, ConnectError, Connector, LinkError, LinkReceiver, LinkSender, RenewError, Renewal,
 };
 use arkeep_transport::session::{AgentSaying, EngineStatus, Hello, ServerSaying};
 use arkeep_transport::trust::{TrustBundle, TrustDigest};
 use async_trait::async_trait;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::conversation::{Conversation, Ear, Ended, Mouth, TrustKeeper};
@@ -42,6 +43,8 @@ pub struct Attachment {
     pub connector: Arc<Connector>,
     /// Keeps what is renewed.
     pub identity: IdentityDir,
+    /// Hears that the server wants a renewal; the same that [`KeptTrust`] has.
+    pub renewals: Arc<Renewals>,
     /// Speaks and listens.
     pub conversation: Conversation,
     /// How the agent introduces itself.
@@ -102,8 +105,15 @@ impl Attachment {
             );
         }
         let (mut sender, mut receiver) = link.split();
-        let held = self.conversation.hold(&mut sender, &mut receiver).await;
-        Ok(held.err().unwrap_or_else(|| Ended(String::new())))
+        tokio::select! {
+            held = self.conversation.hold(&mut sender, &mut receiver) => {
+                Ok(held.err().unwrap_or_else(|| Ended(String::new())))
+            }
+            // Only a session with the new certificate tells the server that it has arrived.
+            () = self.renewals.done.notified() => {
+                Ok(Ended("the certificate was renewed because the server asked".to_owned()))
+            }
+        }
     }
 
     async fn hello(&self) -> Hello {
@@ -140,17 +150,29 @@ impl Attachment {
         let mut backoff = Backoff::default();
         loop {
             let due = self.connector.credential().renew_at(&*self.entropy);
-            while self.clock.now() < due {
-                let left = due.since(self.clock.now());
-                tokio::time::sleep(left.min(self.look_every)).await;
-            }
+            let asked = tokio::select! {
+                () = self.until(due) => false,
+                () = self.renewals.asked.notified() => true,
+            };
             match self.renew().await {
-                Ok(()) => backoff = Backoff::default(),
+                Ok(()) => {
+                    backoff = Backoff::default();
+                    if asked {
+                        self.renewals.done.notify_waiters();
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "the certificate was not renewed");
                     tokio::time::sleep(backoff.next(&*self.entropy)).await;
                 }
             }
+        }
+    }
+
+    async fn until(&self, due: Timestamp) {
+        while self.clock.now() < due {
+            let left = due.since(self.clock.now());
+            tokio::time::sleep(left.min(self.look_every)).await;
         }
     }
 
@@ -168,18 +190,40 @@ impl Attachment {
 
     async fn renew(&self) -> Result<(), RenewError> {
         let renewal = self.connector.renew().await?;
-        let (identity, kept) = (self.identity.clone(), renewal.clone());
-        let written =
-            tokio::task::spawn_blocking(move || identity.renew(&kept.credential, &kept.trust));
-        match written.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(RenewError::Lost(Box::new(error))),
-            Err(error) => return Err(RenewError::Lost(Box::new(error))),
-        }
         let until = renewal.credential.not_after();
-        self.connector.replace(renewal.credential, renewal.trust)?;
+        let this = self.clone();
+        let kept = tokio::task::spawn_blocking(move || this.keep(renewal)).await;
+        kept.map_err(|error| RenewError::Lost(Box::new(error)))??;
         tracing::info!(%until, "the certificate was renewed");
         Ok(())
+    }
+
+    fn keep(&self, renewal: Renewal) -> Result<(), RenewError> {
+        let _one_at_a_time = self.renewals.keeping();
+        // No root goes before the stream says so: the server counts on what the agent has said
+        // there that it trusts, and the answer may be older, or of a replica that lags.
+        let known = self.connector.trust();
+        let both = known.roots().chain(renewal.trust.roots());
+        let trust = TrustBundle::new(both.map(<[u8]>::to_vec)).unwrap_or(renewal.trust);
+        self.identity
+            .renew(&renewal.credential, &trust)
+            .map_err(|error| RenewError::Lost(Box::new(error)))?;
+        Ok(self.connector.replace(renewal.credential, trust)?)
+    }
+}
+
+/// What the server wants of the agent's certificate, on its way from the stream to whoever renews.
+#[derive(Debug, Default)]
+pub struct Renewals {
+    asked: Notify,
+    done: Notify,
+    keeping: Mutex<()>,
+}
+
+impl Renewals {
+    /// Held while credential or roots change, so that neither puts an old one of the other back.
+    fn keeping(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -189,6 +233,8 @@ pub struct KeptTrust {
     pub connector: Arc<Connector>,
     /// Keeps them.
     pub identity: IdentityDir,
+    /// Passes on what the server wants.
+    pub renewals: Arc<Renewals>,
 }
 
 impl fmt::Debug for KeptTrust {
@@ -203,10 +249,15 @@ impl TrustKeeper for KeptTrust {
     }
 
     fn replace(&self, bundle: &TrustBundle) -> std::io::Result<()> {
+        let _one_at_a_time = self.renewals.keeping();
         self.identity.trust(bundle).map_err(std::io::Error::other)?;
         self.connector
             .replace(self.connector.credential(), bundle.clone())
             .map_err(std::io::Error::other)
+    }
+
+    fn renew_soon(&self) {
+        self.renewals.asked.notify_one();
     }
 }
 

@@ -44,7 +44,7 @@ pub trait Ear: fmt::Debug + Send {
 #[error("{0}")]
 pub struct Ended(pub String);
 
-/// Keeps whom the agent trusts.
+/// Keeps whom the agent trusts, and who it is.
 pub trait TrustKeeper: fmt::Debug + Send + Sync {
     /// The roots that are trusted now.
     fn digest(&self) -> TrustDigest;
@@ -55,6 +55,9 @@ pub trait TrustKeeper: fmt::Debug + Send + Sync {
     ///
     /// When they could not be kept: the old ones stay.
     fn replace(&self, bundle: &TrustBundle) -> std::io::Result<()>;
+
+    /// Sees to it that the certificate is renewed soon. Does not wait for it.
+    fn renew_soon(&self);
 }
 
 /// What the agent needs to hold a conversation.
@@ -205,6 +208,7 @@ impl Conversation {
                         say(&answers, self.heartbeat().await?).await?;
                     }
                 }
+                ServerSaying::Renew => self.trust.renew_soon(),
                 _ => tracing::warn!("the server said something that this agent is too old for"),
             }
         }

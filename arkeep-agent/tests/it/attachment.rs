@@ -4,14 +4,14 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arkeep_agent::attachment::{Attachment, Facts, KeptTrust};
+use arkeep_agent::attachment::{Attachment, Facts, KeptTrust, Renewals};
 use arkeep_agent::conversation::Conversation;
 use arkeep_agent::identity::IdentityDir;
 use arkeep_agent::outbox::{Held, SoFar, Stage};
 use arkeep_core::testing::ManualClock;
 use arkeep_core::{Clock, Entropy, Timestamp};
 use arkeep_transport::client::{Connector, ConnectorParts, enroll};
-use arkeep_transport::enrollment::EnrollmentStore;
+use arkeep_transport::enrollment::{EnrollmentStore, Standing};
 use tokio::task::JoinHandle;
 
 use crate::bench::{Bench, ScriptedEngine, TestResult, backup, eventually, parts, restore};
@@ -52,9 +52,11 @@ impl Attached {
             trust: enrolled.trust,
             clock: Arc::clone(&told),
         })?);
+        let renewals = Arc::<Renewals>::default();
         let attachment = Attachment {
             connector: Arc::clone(&connector),
             identity: identity.clone(),
+            renewals: Arc::clone(&renewals),
             conversation: Conversation {
                 outbox: Arc::clone(&bench.outbox),
                 executor: bench.executor.clone(),
@@ -62,6 +64,7 @@ impl Attached {
                 trust: Arc::new(KeptTrust {
                     connector: Arc::clone(&connector),
                     identity: identity.clone(),
+                    renewals,
                 }),
             },
             facts: Facts {
@@ -195,5 +198,30 @@ async fn a_server_that_was_away_is_found_again() -> TestResult {
     eventually(|| attached.bench.outbox.lease(assignment.job).is_none()).await;
     let held = attached.server.heard.hellos.lock().unwrap()[1].held.clone();
     assert_eq!(held, [(&assignment).into()]);
+    Ok(())
+}
+
+/// T7: the root of the certificate goes, so the server has it renewed long before its time. The
+/// agent comes back with the new one, and the job goes on.
+#[tokio::test]
+async fn a_renewal_that_the_server_asks_for_comes_with_a_new_session() -> TestResult {
+    let attached = Attached::new(ScriptedEngine::gated()).await?;
+    let first = attached.connector.credential().serial();
+    let assignment = backup(&["a"]);
+    attached.server.heard.assign(&assignment).await;
+    attached.bench.engine.has_called("backup a").await;
+
+    attached.server.heard.connected().await.renew()?;
+    eventually(|| attached.sessions() == 2).await;
+
+    let second = attached.connector.credential().serial();
+    assert_ne!(second, first);
+    assert_eq!(attached.identity.load()?.credential.serial(), second);
+    let agent = attached.connector.agent();
+    let standing = attached.server.store.standing(agent, first).await?;
+    assert_eq!(standing, Standing::Refused, "the new one has arrived");
+    attached.bench.engine.gate.add_permits(1);
+    let report = attached.server.heard.end_of(assignment.job).await;
+    assert_eq!(parts(&report).code, None);
     Ok(())
 }
