@@ -14,8 +14,8 @@ use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
 use super::{
     AgentStore, AuditStore, DestinationStore, FactorRecords, IdentityStore, InstanceStore,
-    JobLogStore, JobStore, KeyStore, PolicyStore, ScheduleStore, SealedValues, SnapshotStore,
-    UserDirectory,
+    JobLogStore, JobStore, KeyStore, PolicyStore, RotationStore, ScheduleStore, SealedValues,
+    SnapshotStore, UserDirectory,
 };
 
 /// Every port of this module, and those of `arkeep-auth` and `arkeep-transport`, on one database.
@@ -38,6 +38,7 @@ pub trait Database:
     + LoginStateStore
     + PolicyStore
     + RevocationStore
+    + RotationStore
     + ScheduleStore
     + SealedValues
     + SessionStore

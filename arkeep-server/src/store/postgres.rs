@@ -26,6 +26,7 @@ mod policies;
 mod repositories;
 mod revocations;
 mod ring;
+mod rotation;
 mod schedule;
 mod sealed;
 mod sessions;

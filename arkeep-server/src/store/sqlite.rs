@@ -25,6 +25,7 @@ mod logs;
 mod policies;
 mod repositories;
 mod revocations;
+mod rotation;
 mod sample;
 mod schedule;
 mod sealed;

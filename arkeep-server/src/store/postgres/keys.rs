@@ -34,6 +34,14 @@ impl KeyStore for PostgresStore {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
+        sqlx::query(
+            "INSERT INTO ca_rotation (id, phase, since, old_id) \
+             SELECT 1, 'settled', created_at, id FROM ca WHERE id = $1",
+        )
+        .bind(&new.id)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
         let row = sqlx::query("SELECT * FROM ca ORDER BY created_at DESC, id DESC LIMIT 1")
             .fetch_one(&mut *transaction)
             .await
@@ -78,7 +86,7 @@ impl KeyStore for PostgresStore {
     }
 }
 
-fn authority(row: &PgRow) -> Result<StoredAuthority, StoreError> {
+pub(super) fn authority(row: &PgRow) -> Result<StoredAuthority, StoreError> {
     Ok(StoredAuthority {
         id: row.text("id")?,
         certificate: row.blob("certificate")?,

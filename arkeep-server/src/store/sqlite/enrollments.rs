@@ -115,6 +115,11 @@ impl EnrollmentStore for SqliteStore {
                 .execute(&mut *transaction)
                 .await
                 .map_err(failed)?;
+            sqlx::query("UPDATE agents SET trust = NULL WHERE id = $1")
+                .bind(&agent)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
         }
         sqlx::query(
             "INSERT INTO certificates (serial, agent_id, not_before, not_after, issued_at) \

@@ -21,6 +21,7 @@ mod logs;
 mod opening;
 mod policies;
 mod queue;
+mod rotation;
 mod schema;
 mod sealed;
 mod snapshots;

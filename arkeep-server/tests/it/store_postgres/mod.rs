@@ -34,6 +34,8 @@ mod logs;
 mod policies;
 #[path = "../store/queue.rs"]
 mod queue;
+#[path = "../store/rotation.rs"]
+mod rotation;
 #[path = "../store/sealed.rs"]
 mod sealed;
 #[path = "../store/snapshots.rs"]
