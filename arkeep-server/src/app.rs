@@ -30,7 +30,6 @@ use arkeep_auth::{
 };
 use arkeep_core::{Clock, Entropy, SecretString, StoreError, SystemClock, SystemEntropy};
 use arkeep_transport::address::ParseAddressError;
-use arkeep_transport::ca::LocalCa;
 use arkeep_transport::server::{AgentPort, OpenPortError, PortConfig, PortParts, ServeError};
 use arkeep_vault::Sealer;
 use axum::Router;
@@ -38,6 +37,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::authority::{Authority, AuthorityParts, Following};
 use crate::config::Cidr;
 use crate::config::serve::{ConfigRefused, HttpTls, ServeConfig, host_of};
 use crate::dispatch::{Dispatcher, DispatcherParts, DispatcherStores, Scheduler, SchedulerParts};
@@ -190,7 +190,13 @@ impl App {
             metrics: Arc::clone(&metrics),
         });
         let now = clock.now();
-        let authority = Arc::new(keys::authority(store.as_ref(), sealer.as_ref(), now).await?);
+        let authority = Authority::open(AuthorityParts {
+            keys: store.clone(),
+            rotations: store.clone(),
+            sealer: Arc::clone(&sealer),
+            clock: Arc::clone(&clock),
+        });
+        let authority = Arc::new(authority.await?);
         let token_keys =
             keys::token_keys(store.as_ref(), sealer.as_ref(), entropy.as_ref(), now).await?;
         // Before anybody is let in.
@@ -245,7 +251,10 @@ impl App {
                     log: Arc::clone(&audit),
                 }),
                 gateway: Arc::new(CountedGateway {
-                    gateway: dispatcher.clone(),
+                    gateway: Following {
+                        gateway: dispatcher.clone(),
+                        authority: Arc::clone(&authority),
+                    },
                     metrics: Arc::clone(&metrics),
                 }),
                 clock: Arc::clone(&clock),
@@ -268,6 +277,7 @@ impl App {
             audit,
             sealer,
             keeper,
+            authority,
             stores,
             fleet: Arc::new(dispatcher.clone()),
             authenticator: Authenticator::new(
@@ -297,7 +307,6 @@ impl App {
             facts: Facts {
                 https: config.tls.is_https(),
                 agent_address: config.agent_addr(addresses.grpc).parse()?,
-                root_fingerprint: authority.fingerprint(),
                 setup_token_file,
                 public_url: config.public_url,
                 trusted_proxies: config.trusted_proxies,
@@ -425,7 +434,7 @@ type Https = (
 
 async fn https(
     config: &ServeConfig,
-    authority: &Arc<LocalCa>,
+    authority: &Arc<Authority>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Https, TlsError> {
     match &config.tls {

@@ -163,10 +163,25 @@ pub struct KeyArgs {
 /// `arkeep-server ca …`
 #[derive(Debug, Subcommand)]
 pub enum CaCommand {
-    /// Show the authority's certificates
+    /// Show the roots, the phase of a rotation, and the agents that it waits for
     Status(DataArgs),
     /// Print the fingerprint that join tokens carry
     Fingerprint(DataArgs),
+    /// Begin to replace the root, or take the next step; the server goes on by itself once every
+    /// agent is ready
+    Rotate(RotateArgs),
+}
+
+/// `arkeep-server ca rotate …`
+#[derive(Debug, Clone, Args)]
+pub struct RotateArgs {
+    /// Where the server keeps its state.
+    #[command(flatten)]
+    pub data: DataArgs,
+
+    /// Take the next step without the agents that `ca status` names; they must enrol anew
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `arkeep-server audit …`
@@ -439,7 +454,11 @@ impl Command {
                 | VaultCommand::Enable(KeyArgs { data, .. })
                 | VaultCommand::Remove(KeyArgs { data, .. }),
             )
-            | Self::Ca(CaCommand::Status(data) | CaCommand::Fingerprint(data))
+            | Self::Ca(
+                CaCommand::Status(data)
+                | CaCommand::Fingerprint(data)
+                | CaCommand::Rotate(RotateArgs { data, .. }),
+            )
             | Self::Audit(
                 AuditCommand::Verify(VerifyAuditArgs { data, .. }) | AuditCommand::Export(data),
             ) => data,

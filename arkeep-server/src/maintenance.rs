@@ -16,9 +16,10 @@ use arkeep_vault::{RekeyError, RingError, RingFile, Sealer, Vault};
 
 use crate::app::data_dir::{DataDir, DataDirError, Opened};
 use crate::app::keys::KeysError;
+use crate::authority::RotateError;
 use crate::config::key::KeySourceError;
 use crate::config::serve::{ConfigRefused, DataConfig};
-use crate::config::{CaCommand, Command, DataArgs};
+use crate::config::{Command, DataArgs};
 use crate::reseal::ResealError;
 use crate::store::audit::{Actor, Changes, NewEntry, Target};
 use crate::store::{AuditStore, Database, WriteError};
@@ -70,6 +71,10 @@ pub enum MaintenanceError {
     )]
     Interrupted(#[source] ResealError),
 
+    /// The root was not replaced any further.
+    #[error(transparent)]
+    Rotate(#[from] RotateError),
+
     /// The database did not take it.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -102,8 +107,7 @@ pub async fn run(command: Command, out: &mut dyn Write) -> Result<Finding, Maint
         Command::Audit(command) => audit::run(command, out).await,
         Command::User(command) => user::run(command, out).await,
         Command::Vault(command) => vault::run(command, out).await,
-        Command::Ca(CaCommand::Status(data)) => ca::status(&open(data).await?, out).await,
-        Command::Ca(CaCommand::Fingerprint(data)) => ca::fingerprint(&open(data).await?, out).await,
+        Command::Ca(command) => ca::run(command, out).await,
         Command::Serve(_) => Err(MaintenanceError::Refused(
             "serve is no maintenance".to_owned(),
         )),

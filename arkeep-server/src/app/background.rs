@@ -46,7 +46,7 @@ impl Background {
             scheduler,
             changes,
         } = self;
-        let keeper = Arc::clone(&api.keeper);
+        let (keeper, authority) = (Arc::clone(&api.keeper), Arc::clone(&api.authority));
         tasks.spawn(follow(revocations, notices, stop.clone()));
         if let Some(neighbours) = neighbours {
             tasks.spawn(watch(dispatcher, neighbours, stop.clone()));
@@ -73,6 +73,10 @@ impl Background {
             let (keeper, stop) = (Arc::clone(&keeper), stop.clone());
             async move { keeper.work(stop).await }
         });
+        tasks.spawn({
+            let stop = stop.clone();
+            async move { authority.work(stop).await }
+        });
         tasks.spawn(every(
             stop.clone(),
             Duration::from_secs(5),
@@ -81,9 +85,9 @@ impl Background {
         if let Some(certificate) = certificate {
             tasks.spawn(every(
                 stop.clone(),
-                OwnCertificate::RENEWAL,
+                Duration::from_secs(5),
                 async move || {
-                    if let Err(error) = certificate.renew().await {
+                    if let Err(error) = certificate.keep_current().await {
                         tracing::error!(%error, "the certificate for HTTPS cannot be renewed");
                     }
                 },

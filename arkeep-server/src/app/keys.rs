@@ -40,29 +40,34 @@ pub enum KeysError {
     TokenKey(#[from] arkeep_auth::token::KeyRefused),
 }
 
-/// The authority of the agents. The first caller makes it.
-pub(crate) async fn authority(
+/// Makes the first root, unless somebody has.
+pub(crate) async fn establish_authority(
     keys: &dyn KeyStore,
     sealer: &dyn Sealer,
     now: Timestamp,
-) -> Result<LocalCa, KeysError> {
-    let stored = match keys.authorities().await?.into_iter().next() {
-        Some(stored) => stored,
-        None => {
-            let (authority, key) = LocalCa::generate(now)?;
-            let id = authority.fingerprint().to_string();
-            let binding = sealed::authority_private_key(&id);
-            let new = StoredAuthority {
-                certificate: authority.root_der().to_vec(),
-                private_key: sealer.seal_str(&key, &binding)?.into_bytes(),
-                id,
-                created_at: now,
-            };
-            // Another replica may have been first; its authority is everybody's then.
-            keys.establish_authority(&new).await?
-        }
-    };
-    authority_from(sealer, &stored)
+) -> Result<(), KeysError> {
+    if keys.authorities().await?.is_empty() {
+        // Another replica may be first; its authority is everybody's then.
+        keys.establish_authority(&new_authority(sealer, now)?)
+            .await?;
+    }
+    Ok(())
+}
+
+/// A new root, with its key sealed.
+pub(crate) fn new_authority(
+    sealer: &dyn Sealer,
+    now: Timestamp,
+) -> Result<StoredAuthority, KeysError> {
+    let (authority, key) = LocalCa::generate(now)?;
+    let id = authority.fingerprint().to_string();
+    let binding = sealed::authority_private_key(&id);
+    Ok(StoredAuthority {
+        certificate: authority.root_der().to_vec(),
+        private_key: sealer.seal_str(&key, &binding)?.into_bytes(),
+        id,
+        created_at: now,
+    })
 }
 
 /// The authority that is stored here.

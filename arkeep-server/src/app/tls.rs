@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use arkeep_core::Clock;
+use arkeep_core::{Clock, Timestamp};
 use arkeep_transport::ca::{
-    CertificateAuthority, CheckedCsr, CsrError, IssueError, IssueRequest, LocalCa, Subject,
+    CertificateAuthority, CheckedCsr, CsrError, IssueError, IssueRequest, Subject,
 };
+use arkeep_transport::trust::SpkiFingerprint;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{self, sign::any_supported_type};
@@ -87,21 +88,28 @@ fn speaking_http(mut config: ServerConfig) -> ServerConfig {
 
 /// A certificate of our own authority for one host name.
 pub(super) struct OwnCertificate {
-    authority: Arc<LocalCa>,
+    authority: Arc<dyn CertificateAuthority>,
     clock: Arc<dyn Clock>,
     host: String,
-    current: RwLock<Arc<CertifiedKey>>,
+    current: RwLock<Current>,
+}
+
+#[derive(Clone)]
+struct Current {
+    certified: Arc<CertifiedKey>,
+    signed_under: SpkiFingerprint,
+    renew_at: Timestamp,
 }
 
 impl OwnCertificate {
     /// Issues the first one.
     pub(super) async fn issue(
-        authority: Arc<LocalCa>,
+        authority: Arc<dyn CertificateAuthority>,
         clock: Arc<dyn Clock>,
         host: String,
     ) -> Result<Self, TlsError> {
-        let first = certified(&authority, clock.as_ref(), &host).await?;
-        let current = RwLock::new(Arc::new(first));
+        let first = certified(authority.as_ref(), clock.as_ref(), &host).await?;
+        let current = RwLock::new(first);
         Ok(Self {
             authority,
             clock,
@@ -110,22 +118,30 @@ impl OwnCertificate {
         })
     }
 
-    /// Issues the next one. Connections from then on get it.
-    pub(super) async fn renew(&self) -> Result<(), TlsError> {
-        let next = certified(&self.authority, self.clock.as_ref(), &self.host).await?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+    /// Issues the next one when a day has passed, or another root signs. Connections from then on
+    /// get it.
+    pub(super) async fn keep_current(&self) -> Result<(), TlsError> {
+        let current = self.current();
+        let root = self.authority.fingerprint().await?;
+        if root == current.signed_under && self.clock.now() < current.renew_at {
+            return Ok(());
+        }
+        let next = certified(self.authority.as_ref(), self.clock.as_ref(), &self.host).await?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
     }
 
-    /// How often to renew: long before the end, so that a failure has time to be mended.
-    pub(super) const RENEWAL: Duration = Duration::from_secs(24 * 60 * 60);
+    fn current(&self) -> Current {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
 }
 
 impl ResolvesServerCert for OwnCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(
-            &self.current.read().unwrap_or_else(PoisonError::into_inner),
-        ))
+        Some(self.current().certified)
     }
 }
 
@@ -138,10 +154,13 @@ impl fmt::Debug for OwnCertificate {
 }
 
 async fn certified(
-    authority: &LocalCa,
+    authority: &dyn CertificateAuthority,
     clock: &dyn Clock,
     host: &str,
-) -> Result<CertifiedKey, TlsError> {
+) -> Result<Current, TlsError> {
+    let now = clock.now();
+    // Asked first: a root that changes in between makes the next look issue once more.
+    let signed_under = authority.fingerprint().await?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -152,7 +171,7 @@ async fn certified(
             dns_name: host.to_owned(),
         },
         validity: VALIDITY,
-        now: clock.now(),
+        now,
     };
     let chain = authority
         .issue(request)
@@ -162,7 +181,15 @@ async fn certified(
         .map(CertificateDer::from)
         .collect();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    Ok(CertifiedKey::new(chain, any_supported_type(&key)?))
+    let certified = CertifiedKey::new(chain, any_supported_type(&key)?);
+    Ok(Current {
+        certified: Arc::new(certified),
+        signed_under,
+        renew_at: now.plus(RENEWAL),
+    })
 }
+
+/// How often to renew: long before the end, so that a failure has time to be mended.
+const RENEWAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 const VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);

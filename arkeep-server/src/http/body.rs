@@ -22,6 +22,10 @@ pub(super) struct Json<T>(pub(super) T);
 #[derive(Debug)]
 pub(super) struct NoBody;
 
+/// A body that may be left out.
+#[derive(Debug)]
+pub(super) struct MaybeJson<T>(pub(super) T);
+
 /// A JSON Merge Patch (RFC 7396), to be applied by [`patch`](super::patch).
 #[derive(Debug, Clone)]
 pub(super) struct MergePatch(pub(super) serde_json::Map<String, Value>);
@@ -39,14 +43,22 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let MaybeJson(Nothing {}) = MaybeJson::from_request(request, state).await?;
+        Ok(Self)
+    }
+}
+
+impl<S: Send + Sync, T: Default + DeserializeOwned> FromRequest<S> for MaybeJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let json = is_json(request.headers(), &["application/json"]);
         let text = text(request, state).await?;
         if text.is_empty() {
-            return Ok(Self);
+            return Ok(Self(T::default()));
         }
         json?;
-        let Nothing {} = read(&text)?;
-        Ok(Self)
+        read(&text).map(Self)
     }
 }
 
@@ -84,7 +96,7 @@ pub(super) fn convert_at<T: DeserializeOwned>(field: &str, value: Value) -> Resu
     convert(value).map_err(|problem| problem.below(field))
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 

@@ -3,6 +3,7 @@
 mod agents;
 mod audit;
 mod auth;
+mod ca;
 mod destinations;
 mod factors;
 mod health;
@@ -267,6 +268,8 @@ pub(super) fn all(routes: Routes) -> Routes {
         .on(GET, "/api/v1/audit", Has(Admin, Full), audit::list)
         .on(GET, "/api/v1/vault", Fresh(Admin), vault::show)
         .on(POST, "/api/v1/vault/rotate", Fresh(Admin), vault::rotate)
+        .on(GET, "/api/v1/ca", Fresh(Admin), ca::show)
+        .on(POST, "/api/v1/ca/rotate", Fresh(Admin), ca::rotate)
 }
 
 /// One page, as the API writes it.

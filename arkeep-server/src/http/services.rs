@@ -14,13 +14,13 @@ use arkeep_core::queue::JobQueue;
 use arkeep_core::{AgentId, Clock, Entropy, JobId, SecretString};
 use arkeep_transport::address::ServerAddress;
 use arkeep_transport::enrollment::EnrollmentStore;
-use arkeep_transport::trust::SpkiFingerprint;
 use arkeep_vault::Sealer;
 use tokio_util::sync::CancellationToken;
 
 use super::audit::AuditLog;
 use super::metrics::Metrics;
 use super::pulse::Pulse;
+use crate::authority::Authority;
 use crate::config::Cidr;
 use crate::keeper::Keeper;
 use crate::store::{
@@ -100,6 +100,8 @@ pub struct Services {
     pub sealer: Arc<dyn Sealer>,
     /// Keeps the keys that the sealer uses.
     pub keeper: Arc<Keeper>,
+    /// Vouches for agents.
+    pub authority: Arc<Authority>,
     /// Keeps everything.
     pub stores: Stores,
     /// Writes down who did what.
@@ -147,8 +149,6 @@ pub struct Facts {
     pub metrics_token: Option<SecretString>,
     /// Where agents dial.
     pub agent_address: ServerAddress,
-    /// The root by which agents know this server.
-    pub root_fingerprint: SpkiFingerprint,
     /// The file that goes when the server is set up.
     pub setup_token_file: PathBuf,
 }

@@ -8,6 +8,7 @@ use arkeep_auth::oidc::{BeginError, FinishError, ResumeError};
 use arkeep_auth::password::PasswordError;
 use arkeep_auth::session::{ChangePasswordError, LoginError, RefreshError};
 use arkeep_core::StoreError;
+use arkeep_transport::ca::rotation::NotYet;
 use arkeep_transport::token::MintTokenError;
 use arkeep_vault::{OpenError, RingError, SealError};
 use tokio::task::JoinError;
@@ -15,6 +16,8 @@ use tokio::task::JoinError;
 use super::access::logged_out;
 use super::patch::stale;
 use super::problem::{Code, Problem};
+use crate::app::keys::KeysError;
+use crate::authority::RotateError;
 use crate::reseal::ResealError;
 use crate::store::{Refusal, WriteError};
 
@@ -240,6 +243,36 @@ impl From<ResealError> for Problem {
             error => {
                 Self::new(Code::Unavailable, "the vault does not answer; try again").because(error)
             }
+        }
+    }
+}
+
+impl From<RotateError> for Problem {
+    fn from(error: RotateError) -> Self {
+        match error {
+            RotateError::NotYet(NotYet::Behind(agents)) => Self::new(
+                Code::Conflict,
+                format!(
+                    "a rotation is under way and waits for {} agents, which GET /ca names; it goes \
+                     on by itself, or without them when `force` is true",
+                    agents.len()
+                ),
+            ),
+            RotateError::NotYet(too_soon) => Self::new(Code::Conflict, too_soon.to_string()),
+            RotateError::Moved => Self::new(Code::Conflict, RotateError::Moved.to_string()),
+            RotateError::Store(error) => error.into(),
+            RotateError::Keys(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeysError> for Problem {
+    fn from(error: KeysError) -> Self {
+        match error {
+            KeysError::Store(error) => error.into(),
+            KeysError::Open(error) => error.into(),
+            KeysError::Seal(error) => error.into(),
+            other => fault(other),
         }
     }
 }

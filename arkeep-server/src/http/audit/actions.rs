@@ -243,5 +243,7 @@ pub const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     ("GET", "/api/v1/vault", "vault.read", "vault"),
     ("POST", "/api/v1/vault/rotate", "vault.rotate", "vault"),
+    ("GET", "/api/v1/ca", "ca.read", "ca"),
+    ("POST", "/api/v1/ca/rotate", "ca.rotate", "ca"),
     ("GET", "/api/v1/audit", "audit.read", "audit"),
 ];

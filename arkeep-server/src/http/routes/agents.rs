@@ -297,7 +297,7 @@ impl Api {
         let now = self.clock.now();
         let terms = TokenTerms {
             server: self.facts.agent_address.clone(),
-            fingerprint: self.facts.root_fingerprint,
+            fingerprint: self.authority.root(),
             validity: DEFAULT_VALIDITY,
         };
         let token = JoinToken::mint(terms, now, self.entropy.as_ref())?;

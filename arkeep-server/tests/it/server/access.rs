@@ -94,6 +94,8 @@ async fn the_table_of_roles_is_this_one() -> Fallible {
     GET    /api/v1/audit                          admin or token for admin
     GET    /api/v1/vault                          admin, fresh
     POST   /api/v1/vault/rotate                   admin, fresh
+    GET    /api/v1/ca                             admin, fresh
+    POST   /api/v1/ca/rotate                      admin, fresh
     "#);
     Ok(())
 }

@@ -5,6 +5,7 @@ mod audit;
 mod audit_commands;
 mod auth;
 mod auth_input;
+mod ca;
 mod client;
 mod connections;
 mod data_dir;
