@@ -164,6 +164,9 @@ impl Attachment {
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "the certificate was not renewed");
                     tokio::time::sleep(backoff.next(&*self.entropy)).await;
+                    if asked {
+                        self.renewals.asked.notify_one();
+                    }
                 }
             }
         }
@@ -189,7 +192,12 @@ impl Attachment {
     }
 
     async fn renew(&self) -> Result<(), RenewError> {
-        let renewal = self.connector.renew().await?;
+        tokio::time::sleep_until(self.renewals.not_before()).await;
+        let renewal = self.connector.renew().await;
+        if let Err(RenewError::TooOften(wait)) = renewal {
+            self.renewals.hold_off(wait);
+        }
+        let renewal = renewal?;
         let until = renewal.credential.not_after();
         let this = self.clone();
         let kept = tokio::task::spawn_blocking(move || this.keep(renewal)).await;
@@ -218,12 +226,26 @@ pub struct Renewals {
     asked: Notify,
     done: Notify,
     keeping: Mutex<()>,
+    not_before: Mutex<Option<Instant>>,
 }
 
 impl Renewals {
     /// Held while credential or roots change, so that neither puts an old one of the other back.
     fn keeping(&self) -> std::sync::MutexGuard<'_, ()> {
         self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server said that it is asked too often.
+    fn hold_off(&self, wait: Duration) {
+        let until = Instant::now() + wait.min(LONGEST_WAIT);
+        let not_before = self.not_before.lock();
+        *not_before.unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    fn not_before(&self) -> Instant {
+        let not_before = self.not_before.lock();
+        let not_before = *not_before.unwrap_or_else(PoisonError::into_inner);
+        not_before.unwrap_or_else(Instant::now)
     }
 }
 
@@ -294,4 +316,6 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The longest that a server may put a renewal off. Certificates live for days.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);

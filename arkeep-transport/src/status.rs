@@ -3,6 +3,9 @@
 //! A refusal says no more than its reader has a right to know. The reason travels as a word beside
 //! the status code, so that an agent can tell its owner what to do without reading prose.
 
+#[cfg(feature = "server")]
+use std::time::Duration;
+
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
@@ -21,6 +24,8 @@ pub(crate) enum Refusal {
     Csr,
     /// The certificate has expired, and an administrator has not yet approved another.
     AwaitingApproval,
+    /// The caller asks for too many certificates, and is to come back after so many seconds.
+    TooOften(u32),
     /// The server cannot tell now.
     Unavailable,
     /// The server is stopping.
@@ -34,8 +39,17 @@ pub(crate) enum Refusal {
 }
 
 const REASON: &str = "arkeep-reason";
+/// Whole seconds.
+const RETRY_AFTER: &str = "arkeep-retry-after";
 
 impl Refusal {
+    /// Too often, by so much.
+    #[cfg(feature = "server")]
+    pub(crate) fn too_often(wait: Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1_000);
+        Self::TooOften(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
+
     const fn parts(self) -> (Code, &'static str, &'static str) {
         match self {
             Self::Unwelcome => (
@@ -64,6 +78,11 @@ impl Refusal {
                 "awaiting-approval",
                 "the certificate has expired; an administrator must approve the agent",
             ),
+            Self::TooOften(_) => (
+                Code::ResourceExhausted,
+                "too-often",
+                "certificates are asked for too often",
+            ),
             Self::Unavailable => (Code::Unavailable, "unavailable", "try again later"),
             Self::Stopping => (Code::Unavailable, "stopping", "the server is stopping"),
             Self::Superseded => (
@@ -80,6 +99,8 @@ impl Refusal {
     #[cfg(feature = "client")]
     pub(crate) fn of(status: &Status) -> Option<Self> {
         let word = status.metadata().get(REASON)?.to_str().ok()?;
+        let seconds = status.metadata().get(RETRY_AFTER);
+        let seconds = seconds.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
         [
             Self::Unwelcome,
             Self::Token,
@@ -87,6 +108,7 @@ impl Refusal {
             Self::TokenUsed,
             Self::Csr,
             Self::AwaitingApproval,
+            Self::TooOften(seconds.unwrap_or(60)),
             Self::Unavailable,
             Self::Stopping,
             Self::Superseded,
@@ -105,6 +127,11 @@ impl From<Refusal> for Status {
         status
             .metadata_mut()
             .insert(REASON, MetadataValue::from_static(word));
+        if let Refusal::TooOften(seconds) = refusal {
+            status
+                .metadata_mut()
+                .insert(RETRY_AFTER, MetadataValue::from(seconds));
+        }
         status
     }
 }

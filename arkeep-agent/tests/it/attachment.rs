@@ -12,10 +12,12 @@ use arkeep_core::testing::ManualClock;
 use arkeep_core::{Clock, Entropy, Timestamp};
 use arkeep_transport::client::{Connector, ConnectorParts, enroll};
 use arkeep_transport::enrollment::{EnrollmentStore, Standing};
+use arkeep_transport::server::PortConfig;
 use tokio::task::JoinHandle;
 
 use crate::bench::{Bench, ScriptedEngine, TestResult, backup, eventually, parts, restore};
 use crate::program::server::Server;
+use crate::wire::Wire;
 
 /// Draws the shortest pause each time.
 #[derive(Debug)]
@@ -27,31 +29,58 @@ impl Entropy for Impatient {
     }
 }
 
-struct Attached {
-    bench: Bench,
-    server: Server,
-    clock: Arc<ManualClock>,
-    connector: Arc<Connector>,
+pub(crate) struct Attached {
+    pub(crate) bench: Bench,
+    pub(crate) server: Server,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) connector: Arc<Connector>,
     identity: IdentityDir,
     attachment: Attachment,
     staying: JoinHandle<()>,
 }
 
 impl Attached {
-    async fn new(engine: ScriptedEngine) -> Result<Self, Box<dyn Error>> {
+    pub(crate) async fn new(engine: ScriptedEngine) -> Result<Self, Box<dyn Error>> {
+        Self::over(engine, None, PortConfig::default()).await
+    }
+
+    /// Attached over a wire; `pings` says how often each end asks, and how long it waits.
+    pub(crate) async fn behind(
+        engine: ScriptedEngine,
+        wire: &Wire,
+        pings: Option<(Duration, Duration)>,
+    ) -> Result<Self, Box<dyn Error>> {
+        let mut config = PortConfig::default();
+        if let Some((every, timeout)) = pings {
+            (config.ping_every, config.ping_timeout) = (every, timeout);
+        }
+        Self::over(engine, Some(wire), config).await
+    }
+
+    pub(crate) async fn over(
+        engine: ScriptedEngine,
+        wire: Option<&Wire>,
+        config: PortConfig,
+    ) -> Result<Self, Box<dyn Error>> {
+        let pings = (config.ping_every, config.ping_timeout);
         let bench = Bench::new(engine)?;
         let clock = Arc::new(ManualClock::at(Timestamp::from_unix_seconds(1_795_435_200)));
         let told: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
-        let server = Server::start_at(Arc::clone(&told)).await?;
+        let mut server = Server::start_with(Arc::clone(&told), config).await?;
+        if let Some(wire) = wire {
+            wire.leads_to(&server.address);
+            server.known_as.clone_from(&wire.address);
+        }
         let enrolled = enroll(&server.token().await?.parse()?, &told).await?;
         let identity = IdentityDir::new(bench.home.path().join("identity"));
         identity.save(&enrolled)?;
-        let connector = Arc::new(Connector::new(ConnectorParts {
+        let connector = Connector::new(ConnectorParts {
             server: enrolled.server,
             credential: enrolled.credential,
             trust: enrolled.trust,
             clock: Arc::clone(&told),
-        })?);
+        })?;
+        let connector = Arc::new(connector.with_pings(pings.0, pings.1));
         let renewals = Arc::<Renewals>::default();
         let attachment = Attachment {
             connector: Arc::clone(&connector),
@@ -94,7 +123,7 @@ impl Attached {
         tokio::spawn(async move { attachment.stay().await })
     }
 
-    fn sessions(&self) -> usize {
+    pub(crate) fn sessions(&self) -> usize {
         self.server.heard.hellos.lock().unwrap().len()
     }
 }
@@ -223,5 +252,33 @@ async fn a_renewal_that_the_server_asks_for_comes_with_a_new_session() -> TestRe
     attached.bench.engine.gate.add_permits(1);
     let report = attached.server.heard.end_of(assignment.job).await;
     assert_eq!(parts(&report).code, None);
+    Ok(())
+}
+
+/// T9: an agent that is told to wait with its renewal waits so long, and then gets it.
+#[tokio::test]
+async fn a_renewal_that_is_put_off_comes_when_the_server_said() -> TestResult {
+    let wire = Wire::new().await?;
+    let config = PortConfig {
+        renewals_per_minute: 20,
+        renewals_at_once: 2,
+        ..PortConfig::default()
+    };
+    let attached = Attached::over(ScriptedEngine::gated(), Some(&wire), config).await?;
+    let handle = attached.server.heard.connected().await;
+    let first = attached.connector.credential().serial();
+    // Somebody has used it up.
+    for _ in 0..2 {
+        attached.connector.renew().await?;
+    }
+    let before = wire.connections();
+
+    handle.renew()?;
+    eventually(|| attached.sessions() == 2).await;
+
+    assert_ne!(attached.connector.credential().serial(), first);
+    // One that is refused, one that is not, and the session: nobody asked in between, though the
+    // agent would otherwise ask again each second.
+    assert_eq!(wire.connections() - before, 3);
     Ok(())
 }

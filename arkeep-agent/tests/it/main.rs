@@ -14,6 +14,8 @@ mod conversation;
 mod crash;
 mod executor;
 mod jobs;
+mod network;
 mod outbox;
 mod program;
 mod restic;
+mod wire;

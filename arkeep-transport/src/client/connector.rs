@@ -20,7 +20,7 @@ use crate::session::Hello;
 use crate::status::Refusal;
 use crate::trust::TrustBundle;
 
-use super::dial::{Dial, Dialed, origin};
+use super::dial::{Dial, Dialed, Pings, origin};
 use super::enroll::{CALL_TIMEOUT, accept};
 use super::link::Link;
 use super::verify::Anchor;
@@ -33,6 +33,7 @@ use super::{ConnectError, Credential, CredentialError, DialError, LinkError, Ren
 pub struct Connector {
     server: ServerAddress,
     clock: Arc<dyn Clock>,
+    pings: Pings,
     identity: RwLock<Identity>,
 }
 
@@ -86,8 +87,17 @@ impl Connector {
         Ok(Self {
             server: parts.server,
             clock: parts.clock,
+            pings: Pings::default(),
             identity: RwLock::new(Identity::new(parts.credential, parts.trust)?),
         })
+    }
+
+    /// Asks a silent server so often whether it is still there, and gives it so long to answer. By
+    /// default, every 30 seconds and 10.
+    #[must_use]
+    pub fn with_pings(mut self, every: Duration, timeout: Duration) -> Self {
+        self.pings = Pings { every, timeout };
+        self
     }
 
     /// The agent that it connects as.
@@ -199,6 +209,7 @@ impl Connector {
             anchor: Anchor::Roots(Arc::clone(&identity.roots)),
             credential: Some(identity.credential.usable()),
             clock: &self.clock,
+            pings: self.pings,
         };
         dial.connect().await
     }
@@ -233,6 +244,9 @@ fn explain_renew(dialed: &Dialed, status: Status) -> RenewError {
     match Refusal::of(&status) {
         Some(Refusal::AwaitingApproval) => RenewError::AwaitingApproval,
         Some(Refusal::Unwelcome) => RenewError::Refused,
+        Some(Refusal::TooOften(seconds)) => {
+            RenewError::TooOften(Duration::from_secs(u64::from(seconds)))
+        }
         Some(Refusal::Unavailable | Refusal::Stopping) => RenewError::Unavailable,
         Some(_) => RenewError::Answer,
         None => match dialed.seen.explain() {

@@ -38,6 +38,23 @@ pub(super) struct Dial<'a> {
     pub(super) anchor: Anchor,
     pub(super) credential: Option<Arc<CertifiedKey>>,
     pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) pings: Pings,
+}
+
+/// How a silent server is asked whether it is still there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pings {
+    pub(super) every: Duration,
+    pub(super) timeout: Duration,
+}
+
+impl Default for Pings {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(30),
+            timeout: Duration::from_secs(10),
+        }
+    }
 }
 
 /// An HTTP/2 connection to a server that has proven itself. Ends when it is dropped.
@@ -97,8 +114,8 @@ impl Dial<'_> {
         };
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_interval(self.pings.every)
+            .keep_alive_timeout(self.pings.timeout)
             .keep_alive_while_idle(true)
             .handshake(TokioIo::new(watched))
             .await
@@ -319,5 +336,3 @@ pub(super) fn origin() -> Uri {
 }
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
-const PING_EVERY: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);

@@ -17,7 +17,7 @@ use crate::status::Refusal;
 use crate::token::JoinToken;
 use crate::trust::{SpkiFingerprint, TrustBundle};
 
-use super::dial::{Dial, Dialed, origin};
+use super::dial::{Dial, Dialed, Pings, origin};
 use super::verify::Anchor;
 use super::{Credential, EnrollError};
 
@@ -50,6 +50,7 @@ pub async fn enroll(token: &JoinToken, clock: &Arc<dyn Clock>) -> Result<Enrolle
         anchor: Anchor::Fingerprint(token.fingerprint()),
         credential: None,
         clock,
+        pings: Pings::default(),
     };
     let dialed = dial.connect().await?;
     let request = EnrollRequest {
@@ -85,6 +86,9 @@ fn explain(dialed: &Dialed, status: Status) -> EnrollError {
         Some(Refusal::TokenExpired) => EnrollError::TokenExpired,
         Some(Refusal::TokenUsed) => EnrollError::TokenUsed,
         Some(Refusal::Token | Refusal::Unwelcome) => EnrollError::TokenRefused,
+        Some(Refusal::TooOften(seconds)) => {
+            EnrollError::TooOften(Duration::from_secs(u64::from(seconds)))
+        }
         Some(Refusal::Unavailable | Refusal::Stopping) => EnrollError::Unavailable,
         Some(_) => EnrollError::Answer,
         None => match dialed.seen.explain() {

@@ -1,4 +1,5 @@
 use std::io;
+use std::time::Duration;
 
 use arkeep_core::Timestamp;
 
@@ -106,6 +107,14 @@ pub enum EnrollError {
     #[error("the server does not accept the join token; it may have been replaced by a newer one")]
     TokenRefused,
 
+    /// Too many machines enrol from this address. Try again after so long, with the same token: it
+    /// was not looked at.
+    #[error(
+        "the server enrols no more machines from this address now; try again in {} seconds with the same token",
+        .0.as_secs()
+    )]
+    TooOften(Duration),
+
     /// The server cannot issue certificates now. Try again with the same token; if it is then called
     /// used, ask for a new one.
     #[error("the server cannot enrol agents now; try again later")]
@@ -192,6 +201,10 @@ pub enum RenewError {
     /// The agent is not, or no longer, welcome. Retrying does not help.
     #[error("the server refuses this agent; it was revoked or enrolled anew elsewhere")]
     Refused,
+
+    /// This agent asks for too many certificates. Try again after so long, and not before.
+    #[error("the server issues no more certificates to this agent for {} seconds", .0.as_secs())]
+    TooOften(Duration),
 
     /// The server cannot issue certificates now. Try again later.
     #[error("the server cannot renew certificates now; try again later")]

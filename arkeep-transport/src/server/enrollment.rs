@@ -1,5 +1,7 @@
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use arkeep_core::{AgentId, Timestamp};
@@ -15,7 +17,9 @@ use crate::token::{JoinSecret, JoinTokenId};
 use crate::trust::TrustBundle;
 
 use super::Shared;
+use super::connection::Connection;
 use super::judge::Admitted;
+use super::rates::Network;
 
 /// Issues certificates: for a join token, or for the certificate before.
 #[derive(Debug)]
@@ -26,7 +30,13 @@ impl EnrollmentService {
         Self(shared)
     }
 
-    async fn enroll(&self, request: EnrollRequest) -> Result<EnrollResponse, Refusal> {
+    async fn admit(&self, from: IpAddr, request: EnrollRequest) -> Result<EnrollResponse, Refusal> {
+        let taken = self
+            .0
+            .rates
+            .enrollments
+            .take(Network::of(from), Instant::now());
+        taken.map_err(Refusal::too_often)?;
         let parts = &self.0.parts;
         let now = parts.clock.now();
         // All that can go wrong without the token is tried first: it can be spent only once.
@@ -48,7 +58,7 @@ impl EnrollmentService {
         })
     }
 
-    async fn renew(
+    async fn extend(
         &self,
         identity: &AgentIdentity,
         request: RenewRequest,
@@ -56,6 +66,8 @@ impl EnrollmentService {
         let parts = &self.0.parts;
         let now = parts.clock.now();
         let (agent, with) = (identity.agent(), identity.serial());
+        let taken = self.0.rates.renewals.take(agent, Instant::now());
+        taken.map_err(Refusal::too_often)?;
         let csr = CheckedCsr::check(&request.csr).map_err(|_| Refusal::Csr)?;
         let bundle = self.bundle().await?;
         if now > identity.not_after() {
@@ -134,7 +146,9 @@ impl Enrollment for EnrollmentService {
         &self,
         request: Request<EnrollRequest>,
     ) -> Result<Response<EnrollResponse>, Status> {
-        let issued = self.enroll(request.into_inner()).await?;
+        let connection = request.extensions().get::<Arc<Connection>>();
+        let from = connection.ok_or(Refusal::Unwelcome)?.address().ip();
+        let issued = self.admit(from, request.into_inner()).await?;
         Ok(Response::new(issued))
     }
 
@@ -144,7 +158,7 @@ impl Enrollment for EnrollmentService {
     ) -> Result<Response<RenewResponse>, Status> {
         let admitted = request.extensions_mut().remove::<Admitted>();
         let Admitted { identity, .. } = admitted.ok_or(Refusal::Unwelcome)?;
-        let issued = self.renew(&identity, request.into_inner()).await?;
+        let issued = self.extend(&identity, request.into_inner()).await?;
         Ok(Response::new(issued))
     }
 }

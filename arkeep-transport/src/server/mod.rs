@@ -23,6 +23,7 @@ pub(crate) mod handle;
 mod judge;
 mod link;
 mod pace;
+mod rates;
 mod registry;
 #[cfg(feature = "testing")]
 mod rehearsal;
@@ -56,11 +57,12 @@ use ending::Reason;
 use enrollment::EnrollmentService;
 use judge::JudgeLayer;
 use link::LinkService;
+use rates::Rates;
 use registry::Registry;
 use tls::Tls;
 
 #[cfg(feature = "testing")]
-pub(crate) use rehearsal::run_session;
+pub(crate) use rehearsal::{run_enrollment, run_session};
 pub use tls::OpenPortError;
 
 /// What an [`AgentPort`] is made of.
@@ -105,6 +107,19 @@ pub struct PortConfig {
     pub messages_per_second: u32,
     /// Bytes per second that one agent may send for long; ten times as many at once.
     pub bytes_per_second: u32,
+    /// Certificates per minute that may be asked for with join tokens from one address (of IPv6, one
+    /// network of 64 bits) for long.
+    pub enrollments_per_minute: u32,
+    /// The same, at once.
+    pub enrollments_at_once: u32,
+    /// Certificates per minute that one agent may ask for with the one before, for long.
+    pub renewals_per_minute: u32,
+    /// The same, at once.
+    pub renewals_at_once: u32,
+    /// How often to ask a silent connection whether it is still there.
+    pub ping_every: Duration,
+    /// How long it may take to answer.
+    pub ping_timeout: Duration,
     /// How long open sessions may take to end when the server stops.
     pub drain_timeout: Duration,
 }
@@ -125,6 +140,12 @@ impl Default for PortConfig {
             stall_timeout: Duration::from_secs(30),
             messages_per_second: 200,
             bytes_per_second: 2 * 1024 * 1024,
+            enrollments_per_minute: 600,
+            enrollments_at_once: 1_200,
+            renewals_per_minute: 2,
+            renewals_at_once: 10,
+            ping_every: Duration::from_secs(30),
+            ping_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
         }
     }
@@ -138,6 +159,7 @@ struct Shared {
     parts: PortParts,
     config: PortConfig,
     registry: Registry,
+    rates: Rates,
     /// The sessions that have not yet said good-bye to the gateway.
     sessions: TaskTracker,
 }
@@ -161,6 +183,7 @@ impl AgentPort {
         }
         let shared = Arc::new(Shared {
             parts,
+            rates: Rates::of(&config),
             config,
             registry: Registry::default(),
             sessions: TaskTracker::new(),
@@ -194,8 +217,8 @@ impl AgentPort {
         let listening = tokio::spawn(acceptor.run(listener));
 
         let server = Server::builder()
-            .http2_keepalive_interval(Some(PING_EVERY))
-            .http2_keepalive_timeout(Some(PING_TIMEOUT))
+            .http2_keepalive_interval(Some(shared.config.ping_every))
+            .http2_keepalive_timeout(Some(shared.config.ping_timeout))
             // A session, and a renewal or two beside it.
             .max_concurrent_streams(8)
             .http2_max_header_list_size(16 * 1024)
@@ -278,7 +301,5 @@ impl fmt::Debug for PortControl {
 #[error("the port for agents has failed")]
 pub struct ServeError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
-const PING_EVERY: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most that an enrolment or renewal request may weigh.
 const REQUEST_LIMIT: usize = 16 * 1024;

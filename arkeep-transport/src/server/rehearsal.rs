@@ -2,18 +2,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http_body_util::Full;
+use prost::Message;
 use tokio_stream::StreamExt;
 use tokio_util::task::TaskTracker;
 use tonic::codec::Codec;
 use tonic::codegen::Bytes;
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::identity::AgentIdentity;
-use crate::proto::{AgentMessage, MESSAGE_LIMIT, ServerMessage};
+use crate::proto::enrollment_server::Enrollment;
+use crate::proto::{AgentMessage, EnrollRequest, MESSAGE_LIMIT, RenewRequest, ServerMessage};
 
 use super::connection::{Connection, Who};
+use super::enrollment::EnrollmentService;
 use super::judge::Admitted;
+use super::rates::Rates;
 use super::registry::Registry;
 use super::{PortConfig, PortParts, Shared, link};
 
@@ -27,6 +31,7 @@ pub(crate) async fn run_session(
 ) -> (usize, Option<Status>) {
     let shared = Arc::new(Shared {
         parts,
+        rates: Rates::of(&config),
         config,
         registry: Registry::default(),
         sessions: TaskTracker::new(),
@@ -52,4 +57,43 @@ pub(crate) async fn run_session(
     shared.sessions.close();
     shared.sessions.wait().await;
     (messages, status)
+}
+
+/// Runs one call of the enrolment service on bytes in memory: a renewal by `identity`, or else an
+/// enrolment by a stranger. Nothing when the bytes are no request.
+pub(crate) async fn run_enrollment(
+    parts: PortParts,
+    config: PortConfig,
+    identity: Option<AgentIdentity>,
+    request: &[u8],
+) -> Option<Result<Vec<Vec<u8>>, Status>> {
+    let shared = Arc::new(Shared {
+        parts,
+        rates: Rates::of(&config),
+        config,
+        registry: Registry::default(),
+        sessions: TaskTracker::new(),
+    });
+    let who = identity.clone().map_or(Who::Stranger, Who::Agent);
+    let address = SocketAddr::from(([127, 0, 0, 1], 9090));
+    let connection = Arc::new(Connection::new(who, address));
+    let service = EnrollmentService::new(shared);
+    let chain = match identity {
+        Some(identity) => {
+            let mut request = Request::new(RenewRequest::decode(request).ok()?);
+            request.extensions_mut().insert(Admitted {
+                identity,
+                connection,
+            });
+            let renewed = service.renew(request).await;
+            renewed.map(|renewed| renewed.into_inner().certificate_chain)
+        }
+        None => {
+            let mut request = Request::new(EnrollRequest::decode(request).ok()?);
+            request.extensions_mut().insert(connection);
+            let enrolled = service.enroll(request).await;
+            enrolled.map(|enrolled| enrolled.into_inner().certificate_chain)
+        }
+    };
+    Some(chain)
 }

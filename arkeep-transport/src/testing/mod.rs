@@ -3,6 +3,7 @@
 //! The memory implementation of the store is
 //! [`MemoryEnrollments`](crate::enrollment::MemoryEnrollments).
 
+pub mod calls;
 pub mod enrollment;
 pub mod messages;
 pub mod stream;

@@ -36,7 +36,11 @@ pub(crate) struct Server {
     pub(crate) heard: Arc<Heard>,
     pub(crate) store: Arc<MemoryEnrollments>,
     pub(crate) ca: Arc<LocalCa>,
+    /// Where it listens.
     pub(crate) address: String,
+    /// Where its tokens say that it is.
+    pub(crate) known_as: String,
+    config: PortConfig,
     clock: Arc<dyn Clock>,
     serving: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
@@ -130,17 +134,27 @@ impl Server {
     }
 
     pub(crate) async fn start_at(clock: Arc<dyn Clock>) -> Result<Self, Box<dyn Error>> {
+        Self::start_with(clock, PortConfig::default()).await
+    }
+
+    pub(crate) async fn start_with(
+        clock: Arc<dyn Clock>,
+        config: PortConfig,
+    ) -> Result<Self, Box<dyn Error>> {
         let (ca, _) = LocalCa::generate(clock.now())?;
         let mut server = Self {
             heard: Arc::default(),
             store: Arc::default(),
             ca: Arc::new(ca),
             address: "127.0.0.1:0".to_owned(),
+            known_as: String::new(),
+            config,
             clock,
             serving: Mutex::new(None),
         };
         let listener = TcpListener::bind(&server.address).await?;
         server.address = listener.local_addr()?.to_string();
+        server.known_as.clone_from(&server.address);
         server.serve(listener).await?;
         Ok(server)
     }
@@ -166,7 +180,7 @@ impl Server {
             gateway: Arc::<Heard>::clone(&self.heard),
             clock: Arc::clone(&self.clock),
         };
-        let port = AgentPort::open(parts, PortConfig::default()).await?;
+        let port = AgentPort::open(parts, self.config.clone()).await?;
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(async move {
             let stopped = async {
@@ -182,7 +196,7 @@ impl Server {
     pub(crate) async fn token(&self) -> Result<String, Box<dyn Error>> {
         let now = self.clock.now();
         let terms = TokenTerms {
-            server: self.address.parse()?,
+            server: self.known_as.parse()?,
             fingerprint: self.ca.fingerprint(),
             validity: DEFAULT_VALIDITY,
         };
