@@ -24,6 +24,7 @@ mod restore;
 mod secrets;
 mod setup;
 mod throttle;
+mod tls_scan;
 mod tokens;
 mod vault;
 mod walk;
