@@ -146,9 +146,9 @@ async fn the_secret_is_nowhere_on_disk() -> Outcome {
     Ok(())
 }
 
-/// Changes the stopped server's database by hand.
+/// Changes the server's database by hand.
 #[expect(clippy::disallowed_methods, reason = "sqlite3 is a program")]
-fn sqlite(database: &Path, statement: &str) -> Outcome {
+pub(crate) fn sqlite(database: &Path, statement: &str) -> Outcome {
     let output = std::process::Command::new("sqlite3")
         .arg(database)
         .arg(statement)

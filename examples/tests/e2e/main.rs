@@ -10,6 +10,7 @@
 )]
 
 mod backup;
+mod ca_rotation;
 mod canary;
 mod fleet;
 mod hooks;
