@@ -86,6 +86,19 @@ async fn keys_of(data: &Path) -> Fallible<BTreeMap<String, u64>> {
     Ok(keys)
 }
 
+/// Every sealed value, byte for byte.
+async fn values_of(data: &Path) -> Fallible<Vec<(String, String, Vec<u8>)>> {
+    let store = SqliteStore::open(&data.join("arkeep.db")).await?;
+    let mut values = Vec::new();
+    for column in COLUMNS {
+        for value in store.page(*column, None, 200).await? {
+            values.push((column.to_string(), value.id, value.sealed));
+        }
+    }
+    store.close().await;
+    Ok(values)
+}
+
 /// Fails unless every value opens.
 async fn all_open(data: &Path) -> Fallible {
     let told = done(data, &["verify"]).await?;

@@ -2,20 +2,22 @@ use std::fs;
 
 use super::super::process::refused;
 use super::super::{Fallible, Server};
-use super::{VALUES, all_open, copy, credentials, done, fill, filled, text, vault, write};
+use super::{
+    VALUES, all_open, copy, credentials, done, fill, filled, text, values_of, vault, write,
+};
 
 /// V7
 #[tokio::test]
 async fn the_key_file_is_replaced_where_it_lies() -> Fallible {
     let dir = filled().await?;
     let data = dir.path().join("data");
-    let (key, database) = (fs::read(data.join("vault.key"))?, data.join("arkeep.db"));
-    let before = fs::read(&database)?;
+    let key = fs::read(data.join("vault.key"))?;
+    let before = values_of(&data).await?;
 
     done(&data, &["rekey"]).await?;
 
     assert_ne!(fs::read(data.join("vault.key"))?, key);
-    assert_eq!(fs::read(&database)?, before, "it touches no row");
+    assert_eq!(values_of(&data).await?, before, "it seals nothing again");
     assert!(!data.join("vault.key.new").exists());
     all_open(&data).await?;
     fs::write(data.join("vault.key"), key)?;
