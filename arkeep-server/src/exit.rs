@@ -51,9 +51,9 @@ impl From<&MaintenanceError> for Exit {
             MaintenanceError::Config(_) => Self::Refused,
             MaintenanceError::DataDir(error) => error.into(),
             MaintenanceError::Keys(error) => error.into(),
-            MaintenanceError::NewKey(_) | MaintenanceError::Rekey(RekeyError::KeyFile(_)) => {
-                Self::VaultKey
-            }
+            MaintenanceError::NewKey(_)
+            | MaintenanceError::KeysMissing { .. }
+            | MaintenanceError::Rekey(RekeyError::KeyFile(_)) => Self::VaultKey,
             MaintenanceError::Ring(error) | MaintenanceError::Rekey(RekeyError::Ring(error)) => {
                 error.into()
             }

@@ -9,6 +9,7 @@ mod user;
 mod vault;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arkeep_core::{Clock, Entropy, StoreError, SystemClock, SystemEntropy};
@@ -47,6 +48,20 @@ pub enum MaintenanceError {
     /// The key ring cannot be read or changed.
     #[error(transparent)]
     Ring(#[from] RingError),
+
+    /// Values were sealed with keys that the ring does not have. Nothing has changed. Exit with 4.
+    #[error(
+        "{ring} misses the keys of {values} sealed values: it is older than they are, or another \
+         server's. Put back the ring that `vault status` shows no missing key for; where there is \
+         none, replace the values that `vault verify` names",
+        ring = ring.display()
+    )]
+    KeysMissing {
+        /// The ring.
+        ring: PathBuf,
+        /// How many values it cannot open.
+        values: u64,
+    },
 
     /// The key of the ring cannot be changed.
     #[error(transparent)]

@@ -93,10 +93,11 @@ pub enum DataDirError {
         database: PathBuf,
     },
 
-    /// There is a ring that was used, and no database. Exit with 3.
+    /// There is a ring that was used, and no database, or an empty one. Exit with 3.
     #[error(
-        "{database} is missing, and the key ring beside it has sealed secrets before: put the \
-         database back from a backup, or name another --data-dir to begin anew",
+        "{database} is missing or empty, and the key ring beside it has sealed secrets before: put \
+         the database back from a backup, with its -wal file if there is one, or name another \
+         --data-dir to begin anew",
         database = database.display()
     )]
     DatabaseLost {
@@ -196,13 +197,26 @@ impl DataDir {
         };
         let (ring_there, database_there) = self.look(database)?;
         let ring = self.unlock_if(database, ring_there)?;
+        if database_there {
+            match self.judge_database(database, &ring).await {
+                // Which values do not open is what the command says.
+                Ok(()) | Err(DataDirError::Foreign { .. }) => {}
+                Err(lost) => return Err(lost),
+            }
+        }
         self.open_database(database, ring, database_there).await
     }
 
     /// The same with a ring that is unwrapped already.
     pub(crate) async fn open_with(&self, ring: Arc<RingFile>) -> Result<Opened, DataDirError> {
         match &self.database {
-            DatabaseAddress::Sqlite(path) => self.open_database(path, ring, exists(path)?).await,
+            DatabaseAddress::Sqlite(path) => {
+                let there = exists(path)?;
+                if there {
+                    self.judge_database(path, &ring).await?;
+                }
+                self.open_database(path, ring, there).await
+            }
             DatabaseAddress::Postgres(options) => {
                 let store = Arc::new(PostgresStore::open(*options.clone()).await?);
                 Ok(Opened { ring, store })
@@ -247,19 +261,23 @@ impl DataDir {
         }
         // What was sealed since may lie in the log alone. This is the first minute of a server, or
         // the refusal is near: nobody waits for a copy at an ordinary start.
-        let with_log = SqliteStore::sample_with_log(database).await;
-        let seen = with_log
-            .map_err(|source| DataDirError::Io {
-                path: database.to_owned(),
-                source,
-            })?
-            .unwrap_or(seen);
+        let foreign = || DataDirError::Foreign {
+            ring: self.ring(),
+            database: database.to_owned(),
+        };
+        let seen = match SqliteStore::sample_with_log(database).await {
+            Ok(with_log) => with_log.unwrap_or(seen),
+            Err(_) if !seen.values.is_empty() => return Err(foreign()),
+            Err(source) => {
+                let path = database.to_owned();
+                return Err(DataDirError::Io { path, source });
+            }
+        };
         let database = database.to_owned();
         if opens_any(&seen) {
             Ok(())
         } else if !seen.values.is_empty() {
-            let ring = self.ring();
-            Err(DataDirError::Foreign { ring, database })
+            Err(foreign())
         } else if !seen.has_tables && was_used(ring) {
             Err(DataDirError::DatabaseLost { database })
         } else {

@@ -24,17 +24,38 @@ pub(super) async fn run(
     match command {
         VaultCommand::Status(data) => status(&whatever_fits(data).await?, out).await,
         VaultCommand::Verify(data) => verify(&whatever_fits(data).await?, out).await,
-        VaultCommand::Rotate(data) => rotate(&super::open(data).await?, out).await,
+        VaultCommand::Rotate(data) => rotate(&changeable(data).await?, out).await,
         VaultCommand::Rekey(args) => rekey::run(args, out).await,
         VaultCommand::Disable(KeyArgs { data, key }) => {
-            disable(&super::open(data).await?, key, out).await
+            disable(&changeable(data).await?, key, out).await
         }
         VaultCommand::Enable(KeyArgs { data, key }) => {
-            enable(&whatever_fits(data).await?, key, out).await
+            enable(&changeable(data).await?, key, out).await
         }
         VaultCommand::Remove(KeyArgs { data, key }) => {
-            remove(&super::open(data).await?, key, out).await
+            remove(&changeable(data).await?, key, out).await
         }
+    }
+}
+
+/// The state, for a command that changes the ring.
+async fn changeable(data: DataArgs) -> Result<Tools, MaintenanceError> {
+    let tools = super::open(data).await?;
+    judge_ring(&tools).await?;
+    Ok(tools)
+}
+
+/// Refuses a ring that misses keys: whatever it seals is lost when the newer ring is put back, and
+/// so is that ring's key when this one is rekeyed.
+async fn judge_ring(tools: &Tools) -> Result<(), MaintenanceError> {
+    let needed = reseal::census(tools.store.as_ref()).await?;
+    let missing = needed.missing_from(&tools.ring.keys());
+    match missing.iter().map(|(_, values)| values).sum() {
+        0 => Ok(()),
+        values => Err(MaintenanceError::KeysMissing {
+            ring: tools.ring.path().to_owned(),
+            values,
+        }),
     }
 }
 
@@ -69,6 +90,14 @@ async fn status(tools: &Tools, out: &mut dyn Write) -> Result<Finding, Maintenan
             needed.sealed_by(key.id)
         )?;
     }
+    let missing = needed.missing_from(&tools.ring.keys());
+    for (key, values) in &missing {
+        writeln!(
+            out,
+            "{key}  {:<8}  {:<24}  {:<15}  {values}",
+            "missing", "", ""
+        )?;
+    }
     match tools.ring.guards().as_slice() {
         [one] => writeln!(out, "unlocked by: {one}")?,
         several => writeln!(
@@ -77,7 +106,10 @@ async fn status(tools: &Tools, out: &mut dyn Write) -> Result<Finding, Maintenan
             several.join(" or ")
         )?,
     }
-    Ok(Finding::Good)
+    Ok(match missing.as_slice() {
+        [] => Finding::Good,
+        _ => Finding::Bad,
+    })
 }
 
 /// Opens every sealed value there is, and names those that do not open.

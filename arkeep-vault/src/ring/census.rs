@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::KeyInfo;
 use crate::{KeyId, Sealed};
 
 /// How many sealed values each key has, counted by walking all of them.
@@ -24,6 +25,19 @@ impl Census {
     #[must_use]
     pub fn sealed_by(&self, id: KeyId) -> u64 {
         self.counts.get(&id).copied().unwrap_or_default()
+    }
+
+    /// The keys of values that none of `keys` sealed, with how many each has.
+    ///
+    /// When there are any, the ring is older than the values, or another's, or the values were
+    /// altered. Do not change such a ring: what it seals from then on is lost when the right one is
+    /// put back.
+    #[must_use]
+    pub fn missing_from(&self, keys: &[KeyInfo]) -> Vec<(KeyId, u64)> {
+        let counts = self.counts.iter().map(|(id, count)| (*id, *count));
+        counts
+            .filter(|(id, _)| keys.iter().all(|key| key.id != *id))
+            .collect()
     }
 }
 

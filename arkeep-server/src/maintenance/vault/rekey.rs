@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arkeep_vault::{RingError, RingFile};
 
 use super::super::{Finding, MaintenanceError, Tools};
+use super::judge_ring;
 use crate::app::data_dir::{DataDir, DataDirError};
 use crate::config::RekeyArgs;
 use crate::config::key::KeySource;
@@ -20,58 +21,72 @@ use crate::store::audit::Target;
 pub(super) async fn run(args: RekeyArgs, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
     let new = args.new_key()?;
     let data_dir = DataDir::new(&DataConfig::judge(args.data)?);
-    let (ring, told) = match new {
+    let (tools, told) = match new {
         None if data_dir.is_shared() => return Err(ConfigRefused::SharedRing.into()),
-        Some(new) => replace_source(&data_dir, &new)?,
-        None => replace_file(&data_dir)?,
+        Some(new) => replace_source(&data_dir, &new).await?,
+        None => replace_file(&data_dir).await?,
     };
     writeln!(out, "{told}")?;
-    let tools = Tools::from(data_dir.open_with(ring).await?);
     let changes = serde_json::json!({"key_source": "[changed]"});
     let target = Target::new("vault", None);
     tools.record("vault.rekey", target, changes).await?;
     Ok(Finding::Good)
 }
 
+/// The state with this ring, if the ring may be changed.
+async fn judged(data_dir: &DataDir, ring: Arc<RingFile>) -> Result<Tools, MaintenanceError> {
+    let tools = Tools::from(data_dir.open_with(ring).await?);
+    judge_ring(&tools).await?;
+    Ok(tools)
+}
+
 /// Puts a new key where the present one lies. A server that runs finds it there.
-fn replace_file(data_dir: &DataDir) -> Result<(Arc<RingFile>, String), MaintenanceError> {
+async fn replace_file(data_dir: &DataDir) -> Result<(Tools, String), MaintenanceError> {
     let KeySource::File(path) = data_dir.key() else {
         return Err(ConfigRefused::NoNewKey(data_dir.key().to_string()).into());
     };
-    let ring = data_dir.unlock()?;
-    ring.rekey_file(path)?;
+    let tools = judged(data_dir, data_dir.unlock()?).await?;
+    let mut waiting = path.clone().into_os_string();
+    waiting.push(".new");
+    let waiting = Path::new(&waiting);
+    let origin = match waiting.exists() {
+        true => format!(", the one that lay in {}", waiting.display()),
+        false => String::new(),
+    };
+    tools.ring.rekey_file(path)?;
     let told = format!(
-        "{} holds a new key, and the old one opens nothing any more",
+        "{} holds a new key{origin}, and the old one opens nothing any more",
         path.display()
     );
-    Ok((ring, told))
+    Ok((tools, told))
 }
 
 /// Locks the ring with a key from elsewhere.
-fn replace_source(
+async fn replace_source(
     data_dir: &DataDir,
     new: &KeySource,
-) -> Result<(Arc<RingFile>, String), MaintenanceError> {
+) -> Result<(Tools, String), MaintenanceError> {
     if let (KeySource::File(old), KeySource::File(new)) = (data_dir.key(), new)
         && is_same(old, new)
     {
         return Err(ConfigRefused::SameKey.into());
     }
     let guard = Arc::new(new.read()?);
-    let ring = match data_dir.unlock() {
+    let tools = match data_dir.unlock() {
         Ok(ring) => {
-            ring.begin_rekey(guard.as_ref())?;
-            ring
+            let tools = judged(data_dir, ring).await?;
+            tools.ring.begin_rekey(guard.as_ref())?;
+            tools
         }
         // An attempt that was cut off after its last step has shut the old key out already.
-        Err(refused) => reopened(data_dir, new, refused)?,
+        Err(refused) => judged(data_dir, reopened(data_dir, new, refused)?).await?,
     };
     failpoint::hit("rekey-let-in");
-    ring.finish_rekey(guard)?;
+    tools.ring.finish_rekey(guard)?;
     failpoint::hit("rekey-shut-out");
     let told =
         format!("the key ring opens with {new} alone; start servers with it, also those that run");
-    Ok((ring, told))
+    Ok((tools, told))
 }
 
 fn reopened(

@@ -32,7 +32,7 @@ impl SqliteStore {
     }
 
     /// The same from a copy of the database and its log, which is made in the directory for
-    /// temporary files and removed. None when there is no log, or nothing in it.
+    /// temporary files, or else beside it, and removed. None when there is no log, or nothing in it.
     ///
     /// # Errors
     ///
@@ -42,7 +42,13 @@ impl SqliteStore {
         if !fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
             return Ok(None);
         }
-        let directory = tempfile::tempdir()?;
+        // A service may have no directory for temporary files that works.
+        let directory = tempfile::tempdir().or_else(|_| {
+            let beside = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            tempfile::tempdir_in(beside.unwrap_or(Path::new(".")))
+        })?;
         let copy = directory.path().join("copy.db");
         fs::copy(path, &copy)?;
         fs::copy(&log, beside(&copy, "-wal"))?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::process::{refused, run};
+use super::process::{refused, run, serving};
 use super::{Fallible, Server, picture};
 
 /// A directory in which a server has worked and was killed, so that there is a WAL too.
@@ -182,7 +182,37 @@ async fn a_lost_database_is_not_replaced_by_an_empty_one() -> Fallible {
         assert_eq!(program.code, Some(code), "{removed:?}: {errors}");
         assert!(errors.contains("arkeep.db"), "{removed:?}: {errors}");
         assert_eq!(picture(&data)?, before, "{removed:?}");
+
+        // With neither ring nor database a command finds no server, or no ring to change.
+        let codes = match removed.contains(&"vault.ring") {
+            true => 3..=4,
+            false => code..=code,
+        };
+        let at = data.to_string_lossy();
+        for command in ["verify", "status", "rotate", "rekey"] {
+            let ended = run(&["vault", command, "--data-dir", &at], &[]).await?;
+            let refused = ended.code.is_some_and(|code| codes.contains(&code));
+            assert!(refused, "{command} {removed:?}: {}", ended.errors);
+            assert_eq!(picture(&data)?, before, "{command} {removed:?}");
+        }
     }
+    Ok(())
+}
+
+/// V6: a service may have no directory for temporary files, and a log that was never folded in.
+#[tokio::test]
+async fn a_start_needs_no_directory_for_temporary_files() -> Fallible {
+    let dir = used().await?;
+    let data = dir.path().join("data");
+    let nowhere = [("TMPDIR", "/nonexistent")];
+
+    let (mut serving, _) = serving(&data, &nowhere).await?;
+
+    serving.kill().await?;
+    let names = fs::read_dir(&data)?.map(|entry| Ok(entry?.file_name()));
+    let names = names.collect::<Fallible<Vec<_>>>()?;
+    let hidden = |name: &&std::ffi::OsString| name.as_encoded_bytes().starts_with(b".tmp");
+    assert_eq!(names.iter().find(hidden), None);
     Ok(())
 }
 

@@ -189,3 +189,37 @@ async fn a_server_that_seals_meanwhile_loses_nothing() -> Fallible {
     assert_eq!(verified, "42 sealed values open, 0 do not\n");
     Ok(())
 }
+
+/// V7: a ring that is older than the values is named as such and never changed: what it sealed from
+/// then on would be lost with the newer one put back, and a new key would lock that out.
+#[tokio::test]
+async fn an_older_ring_is_left_alone_by_every_command() -> Fallible {
+    let dir = filled().await?;
+    let data = dir.path().join("data");
+    let (ring, key) = (data.join("vault.ring"), data.join("vault.key"));
+    let first = primary(&data).await?;
+    let old = std::fs::read(&ring)?;
+    done(&data, &["rotate"]).await?;
+    let (new, guard) = (std::fs::read(&ring)?, std::fs::read(&key)?);
+    std::fs::write(&ring, &old)?;
+
+    let status = vault(&data, &["status"], &[]).await?;
+    for arguments in [
+        &["rotate"][..],
+        &["rekey"],
+        &["enable", &first],
+        &["disable", &first],
+        &["remove", &first],
+    ] {
+        let refused = vault(&data, arguments, &[]).await?;
+        let errors = refused.errors;
+        assert_eq!(refused.code, Some(4), "{arguments:?}: {errors}");
+        assert_eq!(std::fs::read(&ring)?, old, "{arguments:?}");
+        assert_eq!(std::fs::read(&key)?, guard, "{arguments:?}");
+    }
+
+    assert_eq!(status.code, Some(1), "{}", status.output);
+    assert!(status.output.contains("missing"), "{}", status.output);
+    std::fs::write(&ring, new)?;
+    all_open(&data).await
+}
