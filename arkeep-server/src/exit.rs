@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use arkeep_vault::{RekeyError, RingError};
+use arkeep_vault::{KeyFileError, RekeyError, RingError};
 
 use crate::app::StartError;
 use crate::app::data_dir::DataDirError;
@@ -51,6 +51,8 @@ impl From<&MaintenanceError> for Exit {
             MaintenanceError::Config(_) => Self::Refused,
             MaintenanceError::DataDir(error) => error.into(),
             MaintenanceError::Keys(error) => error.into(),
+            // The disk failed, and no key was refused.
+            MaintenanceError::Rekey(RekeyError::KeyFile(KeyFileError::Io { .. })) => Self::Failed,
             MaintenanceError::NewKey(_)
             | MaintenanceError::KeysMissing { .. }
             | MaintenanceError::Rekey(RekeyError::KeyFile(_)) => Self::VaultKey,

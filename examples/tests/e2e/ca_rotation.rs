@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::path::Path;
 
+use arkeep_core::{Entropy as _, SystemEntropy};
 use arkeep_examples::{Agent, AgentOptions, Programs, until};
 use serde_json::{Value, json};
 
@@ -77,6 +78,10 @@ async fn a_real_agent_follows_and_one_that_was_away_enrols_anew() -> Outcome {
     let refused = fleet.api.post("/api/v1/ca/rotate", &json!({})).await?;
     refused.expect(409)?;
     fleet.api.job_ended(&first, PATIENCE).await?;
+    // What the first has stored would take no time.
+    let mut more = vec![0; 8 << 20];
+    SystemEntropy.fill(&mut more);
+    std::fs::write(source.join("more"), more)?;
     let second = fleet.start_slow_run(&policy).await?;
     assert_eq!(rotate(&fleet, json!({"force": true})).await?, "issuing");
 
