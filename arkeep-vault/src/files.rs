@@ -449,6 +449,10 @@ mod tests {
             let refused = replace(Path::new(&path), b"nobody's");
             let kind = refused.map_err(|error| error.kind());
             assert_eq!(kind, Err(io::ErrorKind::PermissionDenied));
+            // What it makes in root's directory is its own.
+            let mine = Path::new(&path).with_file_name("mine");
+            create_new(&mine, b"nobody's", directory(&mine)).unwrap();
+            fs::remove_file(mine).unwrap();
         }
     }
 

@@ -46,3 +46,26 @@ impl<'a> Extend<&'a Sealed> for Census {
         values.into_iter().for_each(|sealed| self.count(sealed));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Binding, Keyring, Sealer as _, SecretString, Vault};
+
+    /// V7
+    #[test]
+    fn a_ring_without_a_key_of_the_values_misses_it() -> Result<(), Box<dyn std::error::Error>> {
+        let (one, other) = (Keyring::generate(0)?, Keyring::generate(0)?);
+        let mut census = Census::default();
+        for _ in 0..2 {
+            let vault = Vault::new(one.clone());
+            let sealed = vault.seal_str(&SecretString::from("s"), &Binding::new("t", "c", "1"))?;
+            census.count(&sealed);
+        }
+
+        assert_eq!(census.missing_from(&one.keys()), []);
+        assert_eq!(census.missing_from(&other.keys()), [(one.primary(), 2)]);
+        assert_eq!(Census::default().missing_from(&[]), []);
+        Ok(())
+    }
+}

@@ -234,6 +234,22 @@ mod tests {
         Ok(())
     }
 
+    /// V5: a place that gives more than any ring takes is not read to its end.
+    #[test]
+    fn a_ring_that_is_too_long_is_refused() -> TestResult {
+        let (row, _) = made()?;
+        for (length, too_long) in [(LONGEST_FILE, false), (LONGEST_FILE + 1, true)] {
+            *row.kept.lock().unwrap() = Some((7, vec![0; length]));
+
+            let Err(RingError::Damaged { source, .. }) = open(&row, 1) else {
+                return Err("zeros were taken for a ring".into());
+            };
+
+            assert_eq!(source == RingFormatError::TooLong, too_long, "{length}");
+        }
+        Ok(())
+    }
+
     /// V7: two that rotate at once do not fork the ring.
     #[test]
     fn whoever_comes_second_makes_the_change_to_what_is_there() -> TestResult {
