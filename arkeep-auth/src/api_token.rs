@@ -11,9 +11,9 @@
 //! ```
 //! use std::sync::Arc;
 //! use std::time::Duration;
-//! use arkeep_auth::api_token::{ApiTokens, Scope, Wanted};
+//! use arkeep_auth::api_token::{ApiTokens, Owner, Scope, Wanted};
 //! use arkeep_auth::testing::MemoryStore;
-//! use arkeep_auth::{Role, UserStore};
+//! use arkeep_auth::{Epoch, Role, UserStore};
 //! use arkeep_core::{SystemEntropy, Timestamp, UserId};
 //!
 //! # let rt = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -29,7 +29,8 @@
 //!     scopes: [Scope::Read].into_iter().collect(),
 //!     expires_at: now.plus(Duration::from_secs(86_400)),
 //! };
-//! let (token, _info) = tokens.create(ada, wanted, now).await?;
+//! let owner = Owner { user: ada, epoch: Epoch::FIRST };
+//! let (token, _info) = tokens.create(owner, wanted, now).await?;
 //! let caller = tokens.authenticate(&token.expose(), now).await?;
 //! assert_eq!((caller.user(), caller.role()), (ada, Role::Viewer));
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
@@ -49,7 +50,26 @@ pub use service::{ApiTokens, CreateError, Wanted};
 pub use text::{ApiToken, ApiTokenDigest, ParseApiTokenError};
 
 use crate::id::{ApiTokenId, Epoch};
+use crate::principal::Principal;
 use crate::role::Role;
+
+/// Whom a token acts as, and the epoch in which they asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// Who.
+    pub user: UserId,
+    /// Their epoch at that moment.
+    pub epoch: Epoch,
+}
+
+impl From<&Principal> for Owner {
+    fn from(caller: &Principal) -> Self {
+        Self {
+            user: caller.user(),
+            epoch: caller.epoch(),
+        }
+    }
+}
 
 /// A token to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +77,7 @@ pub struct NewApiToken {
     /// Its id.
     pub id: ApiTokenId,
     /// Whom it acts as.
-    pub owner: UserId,
+    pub owner: Owner,
     /// What its owner calls it.
     pub name: String,
     /// What is kept in its place.
@@ -122,7 +142,8 @@ pub struct ApiTokenInfo {
 /// `find` runs for each request that shows an API token. Aim for one indexed look-up.
 #[async_trait]
 pub trait ApiTokenStore: fmt::Debug + Send + Sync {
-    /// Keeps a token. Returns `false` and keeps nothing when its owner is gone or disabled.
+    /// Keeps a token. Returns `false` and keeps nothing when its owner is gone or disabled, or is no
+    /// longer in the epoch in which they asked: what was taken back must not leave a token behind.
     async fn create(&self, new: &NewApiToken) -> Result<bool, StoreError>;
 
     /// The token with this id, unless it was revoked or its owner is gone.

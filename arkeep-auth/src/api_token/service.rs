@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use arkeep_core::{Entropy, StoreError, Timestamp, UserId};
 
-use super::{ApiToken, ApiTokenInfo, ApiTokenStore, NewApiToken, Scopes};
+use super::{ApiToken, ApiTokenInfo, ApiTokenStore, NewApiToken, Owner, Scopes};
 use crate::authenticator::AuthError;
 use crate::id::ApiTokenId;
 use crate::principal::Principal;
@@ -37,7 +37,7 @@ impl ApiTokens {
     /// Makes a token that acts as its owner, to be shown once.
     pub async fn create(
         &self,
-        owner: UserId,
+        owner: Owner,
         wanted: Wanted,
         now: Timestamp,
     ) -> Result<(ApiToken, ApiTokenInfo), CreateError> {
@@ -134,8 +134,8 @@ pub enum CreateError {
     /// Ask for a later expiry.
     #[error("a token expires in the future")]
     Expiry,
-    /// The owner is gone or disabled.
-    #[error("the owner of the token is gone or disabled")]
+    /// The owner is gone or disabled, or was logged out everywhere in the meantime.
+    #[error("the owner of the token may not come in any more")]
     Owner,
     /// A store could not answer. Worth a retry.
     #[error("the token could not be kept")]

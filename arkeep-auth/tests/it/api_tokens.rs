@@ -1,10 +1,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arkeep_auth::api_token::{ApiToken, ApiTokens, CreateError, Scope, Wanted};
+use arkeep_auth::api_token::{ApiToken, ApiTokens, CreateError, Owner, Scope, Wanted};
 use arkeep_auth::session::{LogOut, LoginError};
-use arkeep_auth::{AuthError, Role};
-use arkeep_core::{SecretString, SystemEntropy, Timestamp, UserId};
+use arkeep_auth::{AuthError, Epoch, Role, UserStore as _};
+use arkeep_core::{SecretString, StoreError, SystemEntropy, Timestamp, UserId};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -30,7 +30,17 @@ impl Shop {
 
     async fn make(&self, scopes: &[Scope]) -> Result<ApiToken, CreateError> {
         let wanted = wanted(scopes);
-        Ok(self.tokens.create(self.ada, wanted, noon()).await?.0)
+        let owner = self.owner().await?;
+        Ok(self.tokens.create(owner, wanted, noon()).await?.0)
+    }
+
+    /// Ada as she is now, or as somebody who is not there.
+    async fn owner(&self) -> Result<Owner, StoreError> {
+        let ada = self.house.store.find(self.ada).await?;
+        Ok(Owner {
+            user: self.ada,
+            epoch: ada.map_or(Epoch::FIRST, |ada| ada.epoch),
+        })
     }
 
     async fn who(
@@ -182,7 +192,7 @@ async fn a_token_without_name_scope_or_future_is_not_made() -> TestResult {
             name,
             ..wanted(&[Scope::Read])
         };
-        let refused = shop.tokens.create(shop.ada, bad, noon()).await;
+        let refused = shop.tokens.create(shop.owner().await?, bad, noon()).await;
         assert!(matches!(refused, Err(CreateError::Name)));
     }
     let refused = shop.make(&[]).await;
@@ -191,9 +201,13 @@ async fn a_token_without_name_scope_or_future_is_not_made() -> TestResult {
         expires_at: noon(),
         ..wanted(&[Scope::Read])
     };
-    let refused = shop.tokens.create(shop.ada, late, noon()).await;
+    let refused = shop.tokens.create(shop.owner().await?, late, noon()).await;
     assert!(matches!(refused, Err(CreateError::Expiry)));
     let stranger = UserId::mint(noon(), &SystemEntropy);
+    let stranger = Owner {
+        user: stranger,
+        epoch: Epoch::FIRST,
+    };
     let refused = shop
         .tokens
         .create(stranger, wanted(&[Scope::Read]), noon())

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use arkeep_auth::OidcProviderId;
 use arkeep_auth::oidc::RoleMap;
-use arkeep_core::{StoreError, Timestamp};
+use arkeep_auth::{Epoch, OidcProviderId};
+use arkeep_core::{StoreError, Timestamp, UserId};
 use async_trait::async_trait;
 
 use super::users::{NewUser, User};
@@ -15,8 +15,9 @@ use super::{Listed, Page, SecretChange, WriteError};
 /// # Security
 ///
 /// An identity is the pair of issuer and subject, and leads to one user. Whoever loses one, because
-/// its provider is disabled or removed, has their epoch raised and their sessions ended in the same
-/// transaction: a dead provider's users are out at once.
+/// its provider is disabled or removed, has their epoch raised, their sessions ended and the tokens of
+/// their programs removed in the same transaction: a dead provider's users are out at once, and leave
+/// nobody behind.
 #[async_trait]
 pub trait IdentityStore: fmt::Debug + Send + Sync {
     /// Adds a provider. Names are unique without regard to case of ASCII letters, issuers are
@@ -46,6 +47,11 @@ pub trait IdentityStore: fmt::Debug + Send + Sync {
     /// Adds a user together with an identity that leads to them. Refuses when the identity leads to
     /// somebody, or the address is another user's: they are never joined.
     async fn admit(&self, user: &NewUser, identity: &NewIdentity) -> Result<User, WriteError>;
+
+    /// Takes back everything of a user to whom their provider gives no role any more, as if the
+    /// identity had been lost. The user and the identity stay. Returns the new epoch, or `None` when
+    /// there is no such user.
+    async fn shut_out(&self, user: UserId, now: Timestamp) -> Result<Option<Epoch>, StoreError>;
 }
 
 /// A provider to be.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use arkeep_core::{Entropy as _, StoreError, SystemEntropy, Timestamp, UserId};
 
 use super::{Backend, Checked, DAY, epoch, noon, user};
-use crate::api_token::{ApiTokenDigest, ApiTokenStore, NewApiToken, Scope};
-use crate::id::ApiTokenId;
+use crate::api_token::{ApiTokenDigest, ApiTokenStore, NewApiToken, Owner, Scope};
+use crate::id::{ApiTokenId, Epoch};
 use crate::role::Role;
 
 /// Runs every case. Users are made in the backend that the store shares its truth with.
@@ -16,6 +16,7 @@ pub async fn all(store: Arc<dyn ApiTokenStore>, backend: &dyn Backend) -> Checke
     a_token_is_found_as_it_was_made(store, backend).await?;
     its_owner_is_found_as_they_are_now(store, backend).await?;
     nobody_makes_a_token_of_who_may_not_come_in(store, backend).await?;
+    a_login_that_was_taken_back_leaves_no_token_behind(store, backend).await?;
     a_revoked_token_is_gone_at_once(store, backend).await?;
     nobody_revokes_anothers(store, backend).await?;
     use_is_written_down_and_never_moves_back(store, backend).await?;
@@ -29,7 +30,7 @@ pub async fn a_token_is_found_as_it_was_made(
     backend: &dyn Backend,
 ) -> Checked {
     let owner = user(backend).await?;
-    let new = keep(store, owner, noon()).await?;
+    let new = keep(store, backend, owner, noon()).await?;
 
     let found = store.find(new.id).await?;
 
@@ -53,7 +54,7 @@ pub async fn its_owner_is_found_as_they_are_now(
     backend: &dyn Backend,
 ) -> Checked {
     let owner = user(backend).await?;
-    let new = keep(store, owner, noon()).await?;
+    let new = keep(store, backend, owner, noon()).await?;
 
     backend.set_role(owner, Role::Operator, noon()).await?;
     let promoted = store.find(new.id).await?;
@@ -80,11 +81,40 @@ pub async fn nobody_makes_a_token_of_who_may_not_come_in(
     backend.disable(disabled, noon()).await?;
     let stranger = UserId::mint(noon(), &SystemEntropy);
 
+    let disabled = Owner {
+        user: disabled,
+        epoch: epoch(backend, disabled).await?,
+    };
+    let stranger = Owner {
+        user: stranger,
+        epoch: Epoch::FIRST,
+    };
+
     for owner in [disabled, stranger] {
         let new = new(owner, noon());
         assert!(!store.create(&new).await?);
         assert_eq!(store.find(new.id).await?, None);
     }
+    Ok(())
+}
+
+/// Who was taken everything while they asked for a token does not get one.
+pub async fn a_login_that_was_taken_back_leaves_no_token_behind(
+    store: &dyn ApiTokenStore,
+    backend: &dyn Backend,
+) -> Checked {
+    let user = user(backend).await?;
+    let before = Owner {
+        user,
+        epoch: epoch(backend, user).await?,
+    };
+    backend.set_role(user, Role::Operator, noon()).await?;
+
+    let new = new(before, noon());
+
+    assert!(!store.create(&new).await?);
+    assert_eq!(store.find(new.id).await?, None);
+    keep(store, backend, user, noon()).await?;
     Ok(())
 }
 
@@ -94,8 +124,8 @@ pub async fn a_revoked_token_is_gone_at_once(
     backend: &dyn Backend,
 ) -> Checked {
     let owner = user(backend).await?;
-    let revoked = keep(store, owner, noon()).await?;
-    let kept = keep(store, owner, noon()).await?;
+    let revoked = keep(store, backend, owner, noon()).await?;
+    let kept = keep(store, backend, owner, noon()).await?;
 
     assert!(store.revoke(owner, revoked.id).await?);
     assert!(!store.revoke(owner, revoked.id).await?);
@@ -110,7 +140,7 @@ pub async fn a_revoked_token_is_gone_at_once(
 pub async fn nobody_revokes_anothers(store: &dyn ApiTokenStore, backend: &dyn Backend) -> Checked {
     let owner = user(backend).await?;
     let stranger = user(backend).await?;
-    let new = keep(store, owner, noon()).await?;
+    let new = keep(store, backend, owner, noon()).await?;
 
     assert!(!store.revoke(stranger, new.id).await?);
 
@@ -125,7 +155,7 @@ pub async fn use_is_written_down_and_never_moves_back(
     backend: &dyn Backend,
 ) -> Checked {
     let owner = user(backend).await?;
-    let new = keep(store, owner, noon()).await?;
+    let new = keep(store, backend, owner, noon()).await?;
     let later = noon().plus(DAY);
 
     store.used(new.id, later).await?;
@@ -152,8 +182,8 @@ pub async fn the_list_is_the_owners_newest_first(
     backend: &dyn Backend,
 ) -> Checked {
     let owner = user(backend).await?;
-    let old = keep(store, owner, noon()).await?;
-    let new = keep(store, owner, noon().plus(DAY)).await?;
+    let old = keep(store, backend, owner, noon()).await?;
+    let new = keep(store, backend, owner, noon().plus(DAY)).await?;
 
     let list = store.list(owner).await?;
 
@@ -172,7 +202,7 @@ pub async fn prune_forgets_only_what_expired_before(
     backend: &dyn Backend,
 ) -> Checked {
     let owner = user(backend).await?;
-    let new = keep(store, owner, noon()).await?;
+    let new = keep(store, backend, owner, noon()).await?;
 
     store.prune(new.expires_at).await?;
     assert!(store.find(new.id).await?.is_some());
@@ -186,15 +216,20 @@ pub async fn prune_forgets_only_what_expired_before(
 
 async fn keep(
     store: &dyn ApiTokenStore,
-    owner: UserId,
+    backend: &dyn Backend,
+    user: UserId,
     now: Timestamp,
 ) -> Result<NewApiToken, StoreError> {
+    let owner = Owner {
+        user,
+        epoch: epoch(backend, user).await?,
+    };
     let new = new(owner, now);
     assert!(store.create(&new).await?);
     Ok(new)
 }
 
-fn new(owner: UserId, now: Timestamp) -> NewApiToken {
+fn new(owner: Owner, now: Timestamp) -> NewApiToken {
     let mut digest = [0; 32];
     SystemEntropy.fill(&mut digest);
     NewApiToken {

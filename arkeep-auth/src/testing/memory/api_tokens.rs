@@ -15,7 +15,8 @@ pub(super) struct Kept {
 impl ApiTokenStore for MemoryStore {
     async fn create(&self, new: &NewApiToken) -> Result<bool, StoreError> {
         self.transaction(|state| {
-            if state.enabled(new.owner).is_none() {
+            let owner = state.enabled(new.owner.user);
+            if owner.is_none_or(|owner| owner.epoch != new.owner.epoch) {
                 return false;
             }
             let kept = Kept {
@@ -33,13 +34,13 @@ impl ApiTokenStore for MemoryStore {
                 token,
                 last_used_at,
             } = state.api_tokens.get(&id)?;
-            let owner = state.users.get(&token.owner)?;
+            let owner = state.users.get(&token.owner.user)?;
             Some(StoredApiToken {
                 digest: token.digest,
                 scopes: token.scopes,
                 expires_at: token.expires_at,
                 last_used_at: *last_used_at,
-                owner: token.owner,
+                owner: token.owner.user,
                 owner_role: owner.role,
                 owner_epoch: owner.epoch,
                 owner_enabled: owner.enabled,
@@ -60,7 +61,7 @@ impl ApiTokenStore for MemoryStore {
             let mut list: Vec<ApiTokenInfo> = state
                 .api_tokens
                 .values()
-                .filter(|kept| kept.token.owner == owner)
+                .filter(|kept| kept.token.owner.user == owner)
                 .map(|kept| ApiTokenInfo {
                     id: kept.token.id,
                     name: kept.token.name.clone(),
@@ -80,7 +81,7 @@ impl ApiTokenStore for MemoryStore {
             let owned = state
                 .api_tokens
                 .get(&id)
-                .is_some_and(|kept| kept.token.owner == owner);
+                .is_some_and(|kept| kept.token.owner.user == owner);
             owned && state.api_tokens.remove(&id).is_some()
         })
     }

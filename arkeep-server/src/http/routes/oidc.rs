@@ -128,13 +128,15 @@ impl Api {
     async fn user_for(&self, who: &ProvenIdentity) -> Result<UserId, Problem> {
         let identities = &self.stores.identities;
         let known = identities.user_of(who.issuer(), who.subject()).await?;
-        let (Some(role), now) = (who.role(), self.clock.now()) else {
+        let now = self.clock.now();
+        let Some(role) = who.role() else {
             if let Some(user) = known {
                 audit::upon(user.id);
                 audit::fact("sessions", "[ended]");
-                self.sessions
-                    .log_out_everywhere(user.id, self.clock.now())
-                    .await?;
+                audit::fact("api_tokens", "[revoked]");
+                if let Some(epoch) = identities.shut_out(user.id, now).await? {
+                    self.take_back(user.id, epoch);
+                }
             }
             return Err(Problem::new(
                 Code::Forbidden,

@@ -1,6 +1,6 @@
 //! Tokens for programs, of whoever is logged in.
 
-use arkeep_auth::api_token::{ApiTokenInfo, Wanted};
+use arkeep_auth::api_token::{ApiTokenInfo, Owner, Wanted};
 use arkeep_auth::{ApiTokenId, Scopes};
 use arkeep_core::Timestamp;
 use axum::extract::State;
@@ -67,7 +67,8 @@ pub(super) async fn create(
         expires_at: wanted.expires_at,
     };
     let (user, now) = (caller.user(), api.clock.now());
-    let (token, info) = api.api_tokens.create(user, wanted, now).await?;
+    let owner = Owner::from(&*caller);
+    let (token, info) = api.api_tokens.create(owner, wanted, now).await?;
     tracing::info!(%user, token = %info.id, "a token for a program was made");
     let body = TokenBody::from(info);
     audit::added(&body);

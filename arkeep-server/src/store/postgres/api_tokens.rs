@@ -12,21 +12,27 @@ use super::columns::{Columns as _, corrupt, failed, to_json};
 #[async_trait]
 impl ApiTokenStore for PostgresStore {
     async fn create(&self, new: &NewApiToken) -> Result<bool, StoreError> {
+        // With the lock of all writers: whoever takes everything back does it before or after this.
+        let mut transaction = self.begin().await?;
         let made = sqlx::query(
             "INSERT INTO api_tokens (id, owner_id, name, digest, scopes, created_at, expires_at) \
              SELECT $1, $2, $3, $4, $5, $6, $7 \
-             WHERE EXISTS (SELECT 1 FROM users WHERE id = $2 AND enabled)",
+             WHERE EXISTS (SELECT 1 FROM users WHERE id = $2 AND enabled) \
+             AND EXISTS (SELECT 1 FROM revocations \
+                 WHERE kind = 'subject' AND id = $2 AND epoch = $8)",
         )
         .bind(new.id.to_string())
-        .bind(new.owner.to_string())
+        .bind(new.owner.user.to_string())
         .bind(&new.name)
         .bind(new.digest.as_bytes().to_vec())
         .bind(to_json(&new.scopes)?)
         .bind(new.created_at.as_unix_millis())
         .bind(new.expires_at.as_unix_millis())
-        .execute(&self.pool)
+        .bind(new.owner.epoch.as_i64())
+        .execute(&mut *transaction)
         .await
         .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
         Ok(made.rows_affected() == 1)
     }
 

@@ -1,5 +1,5 @@
-use arkeep_auth::OidcProviderId;
 use arkeep_auth::oidc::{LoginDigest, LoginState, LoginStateStore};
+use arkeep_auth::{Epoch, OidcProviderId};
 use arkeep_core::{StoreError, Timestamp, UserId};
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
@@ -8,7 +8,7 @@ use sqlx::{Sqlite, Transaction};
 use super::SqliteStore;
 use super::columns::{Columns as _, below, failed, one_more, signed, taken, to_json};
 use super::destinations::absent_or_stale;
-use super::revocations::raise;
+use super::revocations::{epoch_of, raise};
 use super::sessions::end_sessions;
 use super::users::{insert, one};
 use crate::store::identity::{
@@ -176,6 +176,18 @@ impl IdentityStore for SqliteStore {
         transaction.commit().await.map_err(failed)?;
         Ok(user.ok_or(Refusal::NotFound)?)
     }
+
+    async fn shut_out(&self, user: UserId, now: Timestamp) -> Result<Option<Epoch>, StoreError> {
+        let mut transaction = self.begin().await?;
+        // One that was removed in the meantime has lost everything.
+        if one(&mut *transaction, user).await?.is_none() {
+            return Ok(None);
+        }
+        take_back_from(&mut transaction, user, now).await?;
+        let epoch = epoch_of(&mut *transaction, user).await?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(epoch)
+    }
 }
 
 #[async_trait]
@@ -232,10 +244,24 @@ async fn take_back(
         .await
         .map_err(failed)?;
     for row in rows {
-        let user: UserId = row.word("user_id")?;
-        raise(&mut **transaction, user).await?;
-        end_sessions(transaction, user, None, now).await?;
+        take_back_from(transaction, row.word("user_id")?, now).await?;
     }
+    Ok(())
+}
+
+/// Takes back everything that was issued to a user: to them and to their programs.
+async fn take_back_from(
+    transaction: &mut Transaction<'_, Sqlite>,
+    user: UserId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    raise(&mut **transaction, user).await?;
+    end_sessions(transaction, user, None, now).await?;
+    sqlx::query("DELETE FROM api_tokens WHERE owner_id = $1")
+        .bind(user.to_string())
+        .execute(&mut **transaction)
+        .await
+        .map_err(failed)?;
     Ok(())
 }
 

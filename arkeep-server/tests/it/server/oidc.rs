@@ -274,6 +274,88 @@ async fn a_dead_provider_is_dead() -> Fallible {
     Ok(())
 }
 
+const TOKENS: &str = "/api/v1/auth/tokens";
+
+/// A program of this person's, and how it fares with what takes an operator and the scope `run`.
+async fn program(stage: &Stage, owner: &mut Client) -> Fallible<Client> {
+    let wanted = json!({
+        "name": "nightly", "scopes": ["run"], "expires_at": "2126-01-01T00:00:00.000Z",
+    });
+    let made = owner.post(TOKENS, &wanted).await?.expect(201)?;
+    let mut program = stage.server.client();
+    program.bearer = Some(made.string("/token"));
+    assert_eq!(fares(&mut program).await?, (200, 404));
+    Ok(program)
+}
+
+async fn fares(program: &mut Client) -> Fallible<(u16, u16)> {
+    let read = program.get("/api/v1/jobs").await?.status;
+    let nowhere = "/api/v1/jobs/01930000-0000-7000-8000-000000000000/cancel";
+    let run = program.post(nowhere, &json!({})).await?.status;
+    Ok((read, run))
+}
+
+/// A4, A13: the tokens of programs go with the link, and do not come back with it.
+#[tokio::test]
+async fn programs_go_with_the_link_of_their_owner() -> Fallible {
+    for way in ["disabled", "removed", "no role"] {
+        let mut stage = Stage::new().await?;
+        let mut inside = stage.enter(&bob(&["ops"])).await?;
+        let mut nightly = program(&stage, &mut inside).await?;
+        let mut ada = stage.admin.clone();
+        let mut of_ada = program(&stage, &mut ada).await?;
+        let path = stage.path();
+
+        match way {
+            "disabled" => {
+                let off = json!({"enabled": false});
+                stage.admin.patch(&path, &off).await?.expect(200)?;
+            }
+            "removed" => {
+                stage.admin.delete(&path).await?.expect(204)?;
+            }
+            _ => {
+                stage.log_in(&bob(&["unknown"])).await?.expect(403)?;
+            }
+        }
+
+        assert_eq!(fares(&mut nightly).await?, (401, 401), "{way}");
+        assert_eq!(fares(&mut of_ada).await?, (200, 404), "{way}");
+        if way == "removed" {
+            continue;
+        }
+        let on = json!({"enabled": true});
+        stage.admin.patch(&path, &on).await?.expect(200)?;
+        let mut again = stage.enter(&bob(&["ops"])).await?;
+        assert_eq!(fares(&mut nightly).await?, (401, 401), "{way}");
+        let listed = again.get(TOKENS).await?.expect(200)?;
+        assert_eq!(listed.json["items"], json!([]), "{way}");
+    }
+    Ok(())
+}
+
+/// A4, A13: a program is what its owner is at that moment.
+#[tokio::test]
+async fn programs_follow_the_standing_of_their_owner() -> Fallible {
+    let mut stage = Stage::new().await?;
+    let mut inside = stage.enter(&bob(&["ops"])).await?;
+    let mut nightly = program(&stage, &mut inside).await?;
+    let user = format!("/api/v1/users/{}", inside.get(ME).await?.string("/id"));
+
+    stage.enter(&bob(&["watch"])).await?;
+    assert_eq!(fares(&mut nightly).await?, (200, 403), "a viewer's");
+    stage.enter(&bob(&["ops"])).await?;
+    assert_eq!(fares(&mut nightly).await?, (200, 404), "an operator's");
+    for (enabled, expected) in [(false, (401, 401)), (true, (200, 404))] {
+        let change = json!({"enabled": enabled});
+        stage.admin.patch(&user, &change).await?.expect(200)?;
+        assert_eq!(fares(&mut nightly).await?, expected, "{enabled}");
+    }
+    stage.admin.delete(&user).await?.expect(204)?;
+    assert_eq!(fares(&mut nightly).await?, (401, 401), "nobody's");
+    Ok(())
+}
+
 /// A4, A10: a link is lost with its provider or its user, and by no patch.
 #[tokio::test]
 async fn no_patch_takes_an_identity_away_or_adds_one() -> Fallible {

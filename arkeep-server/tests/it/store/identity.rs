@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
+use arkeep_auth::api_token::{ApiTokenDigest, NewApiToken, Owner, Scope};
 use arkeep_auth::oidc::RoleMap;
 use arkeep_auth::session::{Client, NewSession, OpenOutcome, RefreshToken};
 use arkeep_auth::testing::conformance::login_state_store;
-use arkeep_auth::{OidcProviderId, Role, SessionId, SessionStore};
+use arkeep_auth::{ApiTokenId, ApiTokenStore, OidcProviderId, Role, SessionId, SessionStore};
 use arkeep_core::{SystemEntropy, UserId};
 use arkeep_server::store::identity::{
     IdentityStore, NewIdentity, NewProvider, ProviderEdit, StoredProvider,
@@ -80,6 +81,22 @@ async fn open(store: &Store, user: &User) -> Tested {
     let opened = store.open(&new).await?;
     assert!(matches!(opened, OpenOutcome::Opened(_)), "{opened:?}");
     Ok(())
+}
+
+/// A program of the user's in their present epoch.
+fn program(user: &User) -> NewApiToken {
+    NewApiToken {
+        id: ApiTokenId::mint(NOON, &SystemEntropy),
+        owner: Owner {
+            user: user.id,
+            epoch: user.epoch,
+        },
+        name: "nightly".to_owned(),
+        digest: ApiTokenDigest::from_bytes([7; 32]),
+        scopes: [Scope::Run].into_iter().collect(),
+        expires_at: after(1_000),
+        created_at: NOON,
+    }
 }
 
 /// S1, A10
@@ -193,6 +210,9 @@ async fn whoever_loses_an_identity_loses_everything_that_was_issued() -> Tested 
         .await?;
     open(store, &bob).await?;
     open(store, &eve).await?;
+    let (of_bob, of_eve) = (program(&bob), program(&eve));
+    assert!(ApiTokenStore::create(store, &of_bob).await?);
+    assert!(ApiTokenStore::create(store, &of_eve).await?);
 
     let off = ProviderEdit {
         enabled: false,
@@ -203,7 +223,11 @@ async fn whoever_loses_an_identity_loses_everything_that_was_issued() -> Tested 
     let now = UserDirectory::find(store, bob.id).await?.expect("bob");
     assert!(now.epoch > bob.epoch);
     assert_eq!(SessionStore::list(store, bob.id, after(2)).await?, []);
+    assert_eq!(ApiTokenStore::find(store, of_bob.id).await?, None);
+    assert!(!ApiTokenStore::create(store, &of_bob).await?, "too late");
     open(store, &now).await?;
+    let again = program(&now);
+    assert!(ApiTokenStore::create(store, &again).await?);
 
     store.delete_provider(one.id, None, after(3)).await?;
 
@@ -211,6 +235,7 @@ async fn whoever_loses_an_identity_loses_everything_that_was_issued() -> Tested 
     assert!(gone.epoch > now.epoch);
     assert_eq!(gone.identities, []);
     assert_eq!(SessionStore::list(store, bob.id, after(4)).await?, []);
+    assert_eq!(ApiTokenStore::find(store, again.id).await?, None);
     assert_eq!(store.user_of(&one.issuer, "b0b").await?, None);
     // Another provider's users stay as they are.
     let spared = UserDirectory::find(store, eve.id).await?.expect("eve");
@@ -226,5 +251,39 @@ async fn whoever_loses_an_identity_loses_everything_that_was_issued() -> Tested 
     );
     let still = UserDirectory::find(store, eve.id).await?.expect("eve");
     assert_eq!(still.epoch, eve.epoch);
+    assert!(ApiTokenStore::find(store, of_eve.id).await?.is_some());
+    Ok(())
+}
+
+/// A4, A10
+#[tokio::test]
+async fn whoever_is_given_no_role_loses_everything_that_was_issued() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let store = &sandbox.store;
+    let one = provider(store, "one").await;
+    let bob = store
+        .admit(&new_user("bob@example.test"), &identity(&one, "b0b"))
+        .await?;
+    let eve = store
+        .admit(&new_user("eve@example.test"), &identity(&one, "eve"))
+        .await?;
+    let (of_bob, of_eve) = (program(&bob), program(&eve));
+    for (user, program) in [(&bob, &of_bob), (&eve, &of_eve)] {
+        open(store, user).await?;
+        assert!(ApiTokenStore::create(store, program).await?);
+    }
+
+    let epoch = store.shut_out(bob.id, after(1)).await?;
+
+    let now = UserDirectory::find(store, bob.id).await?.expect("bob");
+    assert_eq!(epoch, Some(now.epoch));
+    assert!(now.epoch > bob.epoch);
+    assert_eq!(now.identities, bob.identities);
+    assert_eq!(SessionStore::list(store, bob.id, after(2)).await?, []);
+    assert_eq!(ApiTokenStore::find(store, of_bob.id).await?, None);
+    assert_eq!(SessionStore::list(store, eve.id, after(2)).await?.len(), 1);
+    assert!(ApiTokenStore::find(store, of_eve.id).await?.is_some());
+    let stranger = UserId::mint(NOON, &SystemEntropy);
+    assert_eq!(store.shut_out(stranger, after(1)).await?, None);
     Ok(())
 }
