@@ -5,7 +5,7 @@ use arkeep_core::{StoreError, Timestamp};
 use crate::api_token::{ApiToken, ApiTokens};
 use crate::principal::Principal;
 use crate::revocation::RevocationStore;
-use crate::token::{TokenVerifier, VerifyError};
+use crate::token::{KeyFollower, SignedClaims, TokenVerifier, VerifyError};
 
 /// Turns what a request shows into a [`Principal`], and is the only one that can.
 ///
@@ -18,6 +18,7 @@ pub struct Authenticator {
     verifier: Arc<dyn TokenVerifier>,
     revocations: Arc<dyn RevocationStore>,
     api_tokens: Option<ApiTokens>,
+    keys: Option<Arc<dyn KeyFollower>>,
 }
 
 impl Authenticator {
@@ -28,7 +29,15 @@ impl Authenticator {
             verifier,
             revocations,
             api_tokens: None,
+            keys: None,
         }
+    }
+
+    /// Looks for new keys before it refuses a token of a key that it does not know.
+    #[must_use]
+    pub fn following(mut self, keys: Arc<dyn KeyFollower>) -> Self {
+        self.keys = Some(keys);
+        self
     }
 
     /// Lets programs in too, with tokens of their own.
@@ -45,11 +54,21 @@ impl Authenticator {
         {
             return tokens.authenticate(token, now).await;
         }
-        let claims = self.verifier.verify(token, now)?;
+        let claims = self.verify(token, now).await?;
         if self.revocations.is_revoked(&claims).await? {
             return Err(AuthError::Revoked);
         }
         Ok(Principal::of_session(&claims))
+    }
+
+    async fn verify(&self, token: &str, now: Timestamp) -> Result<SignedClaims, AuthError> {
+        match (self.verifier.verify(token, now), &self.keys) {
+            (Err(VerifyError::UnknownKey), Some(keys)) => {
+                keys.look_again().await?;
+                Ok(self.verifier.verify(token, now)?)
+            }
+            (verified, _) => Ok(verified?),
+        }
     }
 }
 

@@ -41,6 +41,7 @@ mod access;
 mod claims;
 mod jws;
 mod keys;
+mod life;
 
 use std::fmt;
 
@@ -49,6 +50,7 @@ use arkeep_core::{ExposeSecret, SecretString, Timestamp, UserId};
 pub use access::{AccessTokens, ConfigError, TokenConfig};
 pub use claims::SignedClaims;
 pub use keys::{Jwk, Jwks, KeyRefused, KeySet, SigningKey, VerificationKey};
+pub use life::{KeyFollower, KeyLife};
 
 use crate::id::{Epoch, SessionId, TokenId};
 use crate::role::Role;

@@ -25,8 +25,8 @@ use arkeep_auth::password::{HashCost, HashPool};
 use arkeep_auth::session::{Lifetimes, SessionParts};
 use arkeep_auth::token::TokenConfig;
 use arkeep_auth::{
-    AccessTokens, ApiTokens, Authenticator, LoginGuard, Passwords, RevocationCache, SecondFactors,
-    Sessions, SetupToken,
+    ApiTokens, Authenticator, LoginGuard, Passwords, RevocationCache, SecondFactors, Sessions,
+    SetupToken,
 };
 use arkeep_core::{Clock, Entropy, SecretString, StoreError, SystemClock, SystemEntropy};
 use arkeep_transport::address::ParseAddressError;
@@ -49,6 +49,7 @@ use crate::http::services::{Api, Facts, Services, Stores};
 use crate::http::{self, listen};
 use crate::keeper::{Keeper, KeeperParts};
 use crate::store::{Database, SealedFactors};
+use crate::token_keys::{TokenKeys, TokenKeysParts};
 use audited::AuditedEnrollments;
 use background::Background;
 use counted::{CountedGateway, CountedSealer};
@@ -189,7 +190,6 @@ impl App {
             sealer: Arc::clone(&keeper) as Arc<_>,
             metrics: Arc::clone(&metrics),
         });
-        let now = clock.now();
         let authority = Authority::open(AuthorityParts {
             keys: store.clone(),
             rotations: store.clone(),
@@ -197,8 +197,20 @@ impl App {
             clock: Arc::clone(&clock),
         });
         let authority = Arc::new(authority.await?);
-        let token_keys =
-            keys::token_keys(store.as_ref(), sealer.as_ref(), entropy.as_ref(), now).await?;
+        let issuer = config
+            .public_url
+            .clone()
+            .unwrap_or_else(|| "arkeep".to_owned());
+        let token_keys = TokenKeysParts {
+            keys: store.clone(),
+            sealer: Arc::clone(&sealer),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            life: config.token_key_life,
+        };
+        let token_keys = TokenKeys::open(token_keys, TokenConfig::new(issuer, "arkeep"));
+        let token_keys = Arc::new(token_keys.await?);
+        let tokens = token_keys.tokens();
         // Before anybody is let in.
         let revocations = Arc::new(RevocationCache::load(store.clone()).await?);
         let setup_token_file = data_dir.setup_token();
@@ -215,15 +227,6 @@ impl App {
         };
         let (tls, certificate) = https(&config, &authority, &clock).await?;
 
-        let issuer = config
-            .public_url
-            .clone()
-            .unwrap_or_else(|| "arkeep".to_owned());
-        let tokens = Arc::new(AccessTokens::new(
-            TokenConfig::new(issuer, "arkeep"),
-            token_keys,
-            Arc::clone(&entropy),
-        ));
         let pool = HashPool::start(HashPool::default_threads(), WAITING_HASHES)
             .map_err(StartError::Threads)?;
         let passwords = Passwords::new(HashCost::default(), pool, Arc::clone(&entropy));
@@ -284,7 +287,8 @@ impl App {
                 Arc::clone(&tokens) as Arc<_>,
                 Arc::clone(&revocations) as Arc<_>,
             )
-            .with_api_tokens(api_tokens.clone()),
+            .with_api_tokens(api_tokens.clone())
+            .following(Arc::clone(&token_keys) as Arc<_>),
             sessions: Sessions::new(SessionParts {
                 users: store.clone(),
                 sessions: store.clone(),
@@ -322,6 +326,7 @@ impl App {
         let (router, rules) = http::router(api.clone());
         let background = Background {
             api,
+            token_keys,
             revocations,
             notices: store.revocation_notices().await?,
             neighbours: store.elsewhere().await?,

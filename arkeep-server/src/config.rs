@@ -8,6 +8,7 @@
 
 mod file;
 pub mod key;
+mod life;
 mod net;
 pub mod serve;
 
@@ -15,6 +16,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use arkeep_auth::Role;
+use arkeep_auth::token::KeyLife;
 use arkeep_core::SecretString;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -354,6 +356,17 @@ pub struct ServeArgs {
         hide_env_values = true
     )]
     pub metrics_token_file: Option<PathBuf>,
+
+    /// How long a key signs access tokens before the next does, such as 90d or 12h: 1h to 3650d
+    #[arg(
+        long,
+        env = "ARKEEP_TOKEN_KEY_LIFE",
+        value_name = "TIME",
+        default_value = "90d",
+        value_parser = life::token_key_life,
+        hide_env_values = true
+    )]
+    pub token_key_life: KeyLife,
 
     /// How much to log: off, error, warn, info, debug, trace, or a filter such as `arkeep=debug`
     #[arg(

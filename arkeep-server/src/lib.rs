@@ -34,3 +34,5 @@ pub mod reseal;
 pub mod run;
 #[cfg(feature = "store")]
 pub mod store;
+#[cfg(feature = "server")]
+pub mod token_keys;

@@ -55,6 +55,13 @@ impl TokenConfig {
         self.leeway = leeway;
         Ok(self)
     }
+
+    /// For how long a key must be honoured after it has signed for the last time: until that token
+    /// has expired everywhere.
+    #[must_use]
+    pub fn outlived_by(&self) -> Duration {
+        self.lifetime.saturating_add(self.leeway)
+    }
 }
 
 /// A setting is outside of what is safe.
@@ -154,9 +161,10 @@ impl TokenIssuer for AccessTokens {
         let payload = serde_json::to_vec(&claims).map_err(|_| IssueError::Signing)?;
 
         let keys = self.keys();
-        let mut text = format!("{}.{}", keys.header(), jws::encode(&payload));
-        let signature = keys
-            .signing()
+        let signer = keys.signer(now);
+        let mut text = format!("{}.{}", signer.header(), jws::encode(&payload));
+        let signature = signer
+            .key()
             .sign(text.as_bytes())
             .ok_or(IssueError::Signing)?;
         text.push('.');

@@ -153,38 +153,82 @@ impl fmt::Debug for VerificationKey {
     }
 }
 
-/// One key that signs, and all that are honoured beside it.
+/// The key that signs, those that will sign after it, and all that are honoured besides.
 ///
-/// Rotation with overlap: publish the next key with [`honour`](Self::honour), let it sign once
-/// every replica honours it, and honour the old one until its last token has expired.
+/// Rotation with overlap: publish the next key and say from when on it signs, with
+/// [`followed_by`](Self::followed_by), long enough before that moment for everybody to know it; and
+/// honour the old one until its last token has expired. [`KeyLife`](super::KeyLife) says when.
 #[derive(Debug)]
 pub struct KeySet {
-    signing: SigningKey,
+    /// Each until its moment, in their order.
+    before: Vec<Signer>,
+    last: Signer,
     others: Vec<VerificationKey>,
+}
+
+#[derive(Debug)]
+pub(super) struct Signer {
+    key: SigningKey,
     header: String,
+    until: Option<Timestamp>,
+}
+
+impl Signer {
+    fn new(key: SigningKey) -> Self {
+        let header = format!(
+            r#"{{"alg":"{}","typ":"{}","kid":"{}"}}"#,
+            jws::ALGORITHM,
+            jws::TYPE,
+            key.public.kid
+        );
+        Self {
+            key,
+            header: jws::encode(header.as_bytes()),
+            until: None,
+        }
+    }
+
+    /// The encoded header of everything that the key signs.
+    pub(super) fn header(&self) -> &str {
+        &self.header
+    }
+
+    pub(super) const fn key(&self) -> &SigningKey {
+        &self.key
+    }
 }
 
 impl KeySet {
     /// Only this key signs and is honoured.
     #[must_use]
     pub fn new(signing: SigningKey) -> Self {
-        let header = format!(
-            r#"{{"alg":"{}","typ":"{}","kid":"{}"}}"#,
-            jws::ALGORITHM,
-            jws::TYPE,
-            signing.public.kid
-        );
         Self {
-            signing,
+            before: Vec::new(),
+            last: Signer::new(signing),
             others: Vec::new(),
-            header: jws::encode(header.as_bytes()),
         }
     }
 
-    /// Honours another key too: the one before, or the next.
+    /// Honours another key too: one that signs no more, or one that signs elsewhere.
     #[must_use]
     pub fn honour(mut self, key: VerificationKey) -> Self {
         self.others.push(key);
+        self
+    }
+
+    /// Publishes the next key now and lets it sign from `from` on. The one before it is honoured
+    /// until `honoured_until`.
+    #[must_use]
+    pub fn followed_by(
+        mut self,
+        next: SigningKey,
+        from: Timestamp,
+        honoured_until: Timestamp,
+    ) -> Self {
+        let mut old = std::mem::replace(&mut self.last, Signer::new(next));
+        old.until = Some(from);
+        old.key.public.honoured_until = Some(honoured_until);
+        self.before.push(old);
         self
     }
 
@@ -200,17 +244,16 @@ impl KeySet {
         self.honoured(now).find(|key| key.kid == kid)
     }
 
-    /// The encoded header of everything that the signing key signs.
-    pub(super) fn header(&self) -> &str {
-        &self.header
-    }
-
-    pub(super) const fn signing(&self) -> &SigningKey {
-        &self.signing
+    pub(super) fn signer(&self, now: Timestamp) -> &Signer {
+        let in_time = |signer: &&Signer| signer.until.is_some_and(|until| now < until);
+        self.before.iter().find(in_time).unwrap_or(&self.last)
     }
 
     fn honoured(&self, now: Timestamp) -> impl Iterator<Item = &VerificationKey> {
-        std::iter::once(&self.signing.public)
+        self.before
+            .iter()
+            .chain(std::iter::once(&self.last))
+            .map(|signer| &signer.key.public)
             .chain(&self.others)
             .filter(move |key| key.is_honoured(now))
     }
@@ -299,7 +342,34 @@ mod tests {
         let jwks = keys.jwks(now);
 
         let kids: Vec<&str> = jwks.keys.iter().map(|key| key.kid.as_str()).collect();
-        assert_eq!(kids, [keys.signing.public.kid.as_str(), old_kid.as_str()]);
+        assert_eq!(kids, [keys.last.key.public.kid.as_str(), old_kid.as_str()]);
+    }
+
+    /// A1
+    #[test]
+    fn the_next_key_is_published_before_it_signs_and_the_old_one_honoured_afterwards() {
+        let at = Timestamp::from_unix_seconds;
+        let keys = KeySet::new(SigningKey::generate(&SystemEntropy))
+            .followed_by(SigningKey::generate(&SystemEntropy), at(100), at(150))
+            .followed_by(SigningKey::generate(&SystemEntropy), at(200), at(250));
+        let mut kids: Vec<&str> = keys.before.iter().map(|one| one.key.public.kid()).collect();
+        kids.push(keys.last.key.public.kid());
+
+        for (now, signs, honoured) in [
+            (0, 0, &kids[..]),
+            (99, 0, &kids),
+            (100, 1, &kids),
+            (149, 1, &kids),
+            (150, 1, &kids[1..]),
+            (200, 2, &kids[1..]),
+            (249, 2, &kids[1..]),
+            (250, 2, &kids[2..]),
+        ] {
+            let jwks = keys.jwks(at(now)).keys;
+            let published: Vec<&str> = jwks.iter().map(|key| key.kid.as_str()).collect();
+            assert_eq!(published, honoured, "{now}");
+            assert_eq!(keys.signer(at(now)).key.public.kid(), kids[signs], "{now}");
+        }
     }
 
     #[test]

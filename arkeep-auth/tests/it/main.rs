@@ -5,6 +5,7 @@ mod conformance;
 #[cfg(feature = "axum")]
 mod extractor;
 mod fixture;
+mod following;
 mod memory;
 mod model;
 #[cfg(feature = "oidc")]

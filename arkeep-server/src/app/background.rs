@@ -20,10 +20,12 @@ use crate::http::services::Api;
 use crate::store::feed::{RevocationNotices, keep_current};
 use crate::store::jobs::JobFilter;
 use crate::store::{Neighbours, Page};
+use crate::token_keys::TokenKeys;
 
 /// What works behind the requests.
 pub(super) struct Background {
     pub(super) api: Api,
+    pub(super) token_keys: Arc<TokenKeys>,
     pub(super) revocations: Arc<RevocationCache>,
     pub(super) notices: Box<dyn RevocationNotices>,
     pub(super) neighbours: Option<Neighbours>,
@@ -38,6 +40,7 @@ impl Background {
     pub(super) fn start(self, tasks: &TaskTracker, stop: &CancellationToken) {
         let Self {
             api,
+            token_keys,
             revocations,
             notices,
             neighbours,
@@ -48,6 +51,10 @@ impl Background {
         } = self;
         let (keeper, authority) = (Arc::clone(&api.keeper), Arc::clone(&api.authority));
         tasks.spawn(follow(revocations, notices, stop.clone()));
+        tasks.spawn({
+            let stop = stop.clone();
+            async move { token_keys.work(stop).await }
+        });
         if let Some(neighbours) = neighbours {
             tasks.spawn(watch(dispatcher, neighbours, stop.clone()));
         }

@@ -1,13 +1,12 @@
 //! Keys that the server signs with: made once, kept sealed.
 
-use arkeep_auth::{SigningKey, token::KeySet, token::VerificationKey};
-use arkeep_core::{Entropy, StoreError, Timestamp};
+use arkeep_core::{StoreError, Timestamp};
 use arkeep_transport::ca::{LoadCaError, LocalCa};
 use arkeep_vault::{OpenError, ParseError, SealError, Sealed, Sealer};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::store::keys::{StoredAuthority, StoredTokenKey};
+use crate::store::keys::StoredAuthority;
 use crate::store::{KeyStore, sealed};
 
 /// The server's keys cannot be had.
@@ -78,43 +77,6 @@ pub(crate) fn authority_from(
     let binding = sealed::authority_private_key(&stored.id);
     let key = sealer.open_str(&Sealed::parse(&stored.private_key)?, &binding)?;
     Ok(LocalCa::load(&pem(&stored.certificate), &key)?)
-}
-
-/// The keys of access tokens. The first caller makes one.
-pub(crate) async fn token_keys(
-    keys: &dyn KeyStore,
-    sealer: &dyn Sealer,
-    entropy: &dyn Entropy,
-    now: Timestamp,
-) -> Result<KeySet, KeysError> {
-    let mut stored = keys.token_keys().await?;
-    if !stored.iter().any(|key| key.retired_at.is_none()) {
-        let new = SigningKey::generate(entropy);
-        let public = new.verification_key();
-        let id = public.kid().to_owned();
-        let binding = sealed::token_key_private_key(&id);
-        let new = StoredTokenKey {
-            public_key: public.as_bytes().to_vec(),
-            private_key: sealer.seal(&new.to_secret(), &binding)?.into_bytes(),
-            id,
-            created_at: now,
-            retired_at: None,
-        };
-        stored.insert(0, keys.establish_token_key(&new).await?);
-    }
-    let mut set: Option<KeySet> = None;
-    for key in stored {
-        set = Some(match set.take() {
-            None if key.retired_at.is_none() => {
-                let binding = sealed::token_key_private_key(&key.id);
-                let seed = sealer.open(&Sealed::parse(&key.private_key)?, &binding)?;
-                KeySet::new(SigningKey::from_secret(&seed)?)
-            }
-            None => continue,
-            Some(set) => set.honour(VerificationKey::from_bytes(&key.public_key)?),
-        });
-    }
-    set.ok_or_else(|| StoreError::Corrupt("no token key is in force".to_owned()).into())
 }
 
 // RFC 7468 §2.

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr as _;
 
+use arkeep_auth::token::KeyLife;
 use arkeep_core::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgConnectOptions;
 
@@ -36,6 +37,8 @@ pub struct ServeConfig {
     pub metrics_allow: Vec<Cidr>,
     /// The file with the token that opens the metrics to others.
     pub metrics_token_file: Option<PathBuf>,
+    /// How long a key signs access tokens.
+    pub token_key_life: KeyLife,
     /// What to log.
     pub log_level: String,
     /// How to write it.
@@ -227,6 +230,7 @@ impl ServeConfig {
             outbound_allow: args.outbound_allow,
             metrics_allow,
             metrics_token_file: args.metrics_token_file,
+            token_key_life: args.token_key_life,
             log_level: args.log_level,
             log_format: args.log_format,
         })

@@ -23,6 +23,19 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
     /// Adds the first token key. Of many callers one wins; all are told which it is.
     async fn establish_token_key(&self, key: &StoredTokenKey)
     -> Result<StoredTokenKey, StoreError>;
+
+    /// Lets `next` sign from `from` on, and nothing before it any longer, if `last` is still the key
+    /// that no other follows. Says whether it was: of many callers one wins.
+    async fn follow_token_key(
+        &self,
+        last: &str,
+        next: &StoredTokenKey,
+        from: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    /// Removes the keys that have signed nothing since `before`. Returns how many. The one that no
+    /// other follows stays.
+    async fn remove_token_keys(&self, before: Timestamp) -> Result<u64, StoreError>;
 }
 
 /// A root of trust of the agents.
@@ -49,6 +62,7 @@ pub struct StoredTokenKey {
     pub private_key: Vec<u8>,
     /// When it was made.
     pub created_at: Timestamp,
-    /// From when on it signs nothing more; its tokens are honoured until they expire.
+    /// From when on it signs nothing more, and the next one does; its tokens are honoured until they
+    /// expire. May be in the future. Nothing for the key that no other follows.
     pub retired_at: Option<Timestamp>,
 }

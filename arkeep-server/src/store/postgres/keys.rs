@@ -1,4 +1,4 @@
-use arkeep_core::StoreError;
+use arkeep_core::{StoreError, Timestamp};
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 
@@ -83,6 +83,54 @@ impl KeyStore for PostgresStore {
             .map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         token_key(&row)
+    }
+
+    async fn follow_token_key(
+        &self,
+        last: &str,
+        next: &StoredTokenKey,
+        from: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.begin().await?;
+        let won = sqlx::query(
+            "UPDATE token_keys SET retired_at = $2 WHERE id = $1 AND retired_at IS NULL",
+        )
+        .bind(last)
+        .bind(from.as_unix_millis())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        if won.rows_affected() == 0 {
+            return Ok(false);
+        }
+        // What a clock that was wrong retired in a future that will not come so soon.
+        sqlx::query("UPDATE token_keys SET retired_at = $1 WHERE retired_at > $1")
+            .bind(from.as_unix_millis())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        sqlx::query(
+            "INSERT INTO token_keys (id, public_key, private_key, created_at, retired_at) \
+             VALUES ($1, $2, $3, $4, NULL)",
+        )
+        .bind(&next.id)
+        .bind(&next.public_key)
+        .bind(&next.private_key)
+        .bind(next.created_at.as_unix_millis())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(true)
+    }
+
+    async fn remove_token_keys(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let removed = sqlx::query("DELETE FROM token_keys WHERE retired_at < $1")
+            .bind(before.as_unix_millis())
+            .execute(&self.pool)
+            .await
+            .map_err(failed)?;
+        Ok(removed.rows_affected())
     }
 }
 

@@ -179,6 +179,9 @@ async fn the_public_keys_hold_nothing_else() -> Fallible {
     assert_eq!(keys.len(), 1);
     assert_eq!(keys[0].get("kty"), Some(&json!("OKP")));
     assert_eq!(keys[0].get("d"), None);
+    // Whoever keeps a copy has the next key long before it signs.
+    let kept = answer.header("cache-control");
+    assert_eq!(kept, "public, max-age=300");
     Ok(())
 }
 

@@ -25,6 +25,7 @@ mod secrets;
 mod setup;
 mod throttle;
 mod tls_scan;
+mod token_keys;
 mod tokens;
 mod vault;
 mod walk;

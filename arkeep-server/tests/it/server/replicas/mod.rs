@@ -4,6 +4,7 @@ mod agents;
 mod revocation;
 mod ring;
 mod starting;
+mod token_keys;
 
 use std::fs;
 use std::path::PathBuf;
