@@ -28,6 +28,7 @@
 //! may hand to somebody else tomorrow, and another provider to anybody today.
 
 mod discovery;
+mod guarded;
 mod id_token;
 mod jwks;
 mod login;
@@ -44,6 +45,7 @@ use arkeep_core::{SecretString, StoreError, Timestamp};
 use async_trait::async_trait;
 
 pub use discovery::DiscoveryError;
+pub use guarded::GuardedClient;
 pub use id_token::IdTokenError;
 pub use login::{Answer, BeginError, Begun, FinishError, Pending, RelyingParty, ResumeError};
 pub use reach::Reach;

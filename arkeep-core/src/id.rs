@@ -77,6 +77,10 @@ macro_rules! ids {
 ids! {
     /// A machine that backs up.
     AgentId;
+    /// A way to tell people and programs what happened.
+    ChannelId;
+    /// One thing that happened, on its way to one channel.
+    DeliveryId;
     /// A place where repositories lie.
     DestinationId;
     /// One piece of work for one agent.

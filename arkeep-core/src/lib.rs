@@ -15,7 +15,7 @@ pub mod testing;
 pub mod time;
 
 pub use entropy::{Entropy, SystemEntropy};
-pub use id::{AgentId, DestinationId, JobId, PolicyId, SnapshotId, UserId};
+pub use id::{AgentId, ChannelId, DeliveryId, DestinationId, JobId, PolicyId, SnapshotId, UserId};
 pub use secret::{ExposeSecret, SecretSlice, SecretString};
 pub use store::StoreError;
 pub use time::{Clock, SystemClock, Timestamp};

@@ -48,6 +48,7 @@ use crate::http::pulse::Pulse;
 use crate::http::services::{Api, Facts, Services, Stores};
 use crate::http::{self, listen};
 use crate::keeper::{Keeper, KeeperParts};
+use crate::notify::{Messenger, MessengerParts, Wires};
 use crate::store::{Database, SealedFactors};
 use crate::token_keys::{TokenKeys, TokenKeysParts};
 use audited::AuditedEnrollments;
@@ -127,7 +128,7 @@ pub enum StartError {
     },
 
     /// Nothing outside can be called.
-    #[error("no client for identity providers could be made")]
+    #[error("no client for outbound calls could be made")]
     Client(#[from] ClientError),
 
     /// The port for agents cannot be opened.
@@ -275,6 +276,14 @@ impl App {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
         });
+        let outbound = providers::outbound(&config)?;
+        let messenger = Messenger::new(MessengerParts {
+            deliveries: store.clone(),
+            sealer: Arc::clone(&sealer),
+            wires: Wires::new(outbound.clone()),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+        });
         let trusted_proxies = config.trusted_proxies.clone();
         let api = Api::new(Services {
             audit,
@@ -302,7 +311,8 @@ impl App {
             .with_second_factors(factors.clone()),
             factors,
             api_tokens,
-            relying_party: providers::relying_party(&config, &store, &entropy)?,
+            relying_party: providers::relying_party(&config, &store, &entropy, &outbound),
+            messenger,
             tokens,
             passwords,
             revocations: Arc::clone(&revocations),

@@ -332,7 +332,7 @@ pub struct ServeArgs {
     #[arg(long, env = "ARKEEP_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',', num_args = 1.., hide_env_values = true)]
     pub trusted_proxy: Vec<Cidr>,
 
-    /// Loopback, link-local or metadata networks that requests to identity providers may reach all the same
+    /// Loopback, link-local or metadata networks that requests to identity providers and notification channels may reach all the same
     #[arg(long, env = "ARKEEP_OUTBOUND_ALLOW", value_name = "CIDR", value_delimiter = ',', num_args = 1.., hide_env_values = true)]
     pub outbound_allow: Vec<Cidr>,
 

@@ -24,6 +24,8 @@ pub mod keeper;
 pub mod log;
 #[cfg(feature = "server")]
 pub mod maintenance;
+#[cfg(feature = "server")]
+pub mod notify;
 #[cfg(feature = "store")]
 pub mod parameters;
 #[cfg(feature = "server")]

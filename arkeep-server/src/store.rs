@@ -19,7 +19,9 @@
 pub mod address;
 pub mod agents;
 pub mod audit;
+pub mod channels;
 mod database;
+pub mod deliveries;
 pub mod destinations;
 pub mod elsewhere;
 pub mod factors;
@@ -44,7 +46,9 @@ mod write;
 
 pub use agents::AgentStore;
 pub use audit::AuditStore;
+pub use channels::ChannelStore;
 pub use database::{Database, Neighbours};
+pub use deliveries::DeliveryStore;
 pub use destinations::DestinationStore;
 pub use factors::{FactorRecords, SealedFactors};
 pub use identity::IdentityStore;

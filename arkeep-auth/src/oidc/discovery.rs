@@ -5,7 +5,8 @@ use std::time::Duration;
 use arkeep_core::Timestamp;
 use serde::Deserialize;
 
-use super::web::{self, HttpWeb, WebError};
+use super::guarded;
+use super::web::{HttpWeb, WebError};
 
 /// What a provider says of itself (OpenID Connect Discovery 1.0 §3), as far as a login needs it.
 #[derive(Debug, Clone, Deserialize)]
@@ -62,7 +63,7 @@ impl Metadata {
             &self.token_endpoint,
             &self.jwks_uri,
         ];
-        if addresses.iter().any(|text| web::parse(text).is_none()) {
+        if addresses.iter().any(|text| guarded::parse(text).is_none()) {
             return Err(DiscoveryError::Description("an address is not HTTPS"));
         }
         let methods = self.code_challenge_methods_supported.as_deref();

@@ -6,9 +6,10 @@ use serde::Deserialize;
 use subtle::ConstantTimeEq as _;
 
 use super::discovery::{Discovery, DiscoveryError, Metadata};
+use super::guarded;
 use super::id_token::{self, IdTokenError};
 use super::jwks::{self, Jwks};
-use super::web::{self, HttpWeb, WebError};
+use super::web::{HttpWeb, WebError};
 use super::{LoginSecret, LoginState, LoginStateStore, ProvenIdentity, Provider};
 use crate::id::OidcProviderId;
 
@@ -82,13 +83,13 @@ impl RelyingParty {
     /// Whether `text` can be the name of a provider: an address of HTTPS without a query.
     #[must_use]
     pub fn is_issuer(text: &str) -> bool {
-        text.len() <= 2_048 && web::parse(text).is_some_and(|url| url.query().is_none())
+        text.len() <= 2_048 && guarded::parse(text).is_some_and(|url| url.query().is_none())
     }
 
     /// Begins a login.
     pub async fn begin(&self, provider: &Provider, now: Timestamp) -> Result<Begun, BeginError> {
         let metadata = self.describe(provider, now).await?;
-        let mut location = web::parse(&metadata.authorization_endpoint)
+        let mut location = guarded::parse(&metadata.authorization_endpoint)
             .ok_or(BeginError::Provider(WebError::Address.into()))?;
         let secret = LoginSecret::generate(self.entropy.as_ref());
         let mut scope = "openid".to_owned();

@@ -1,14 +1,12 @@
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arkeep_core::{ExposeSecret as _, SecretString};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, ClientBuilder, RequestBuilder, Url, header, redirect};
+use reqwest::{ClientBuilder, Method, RequestBuilder, header};
 use tokio::sync::Semaphore;
 
-use super::Reach;
+use super::guarded::GuardedClient;
+use super::reach::Reach;
 
 /// Calls providers, and trusts none of them with much: no redirects, five seconds, answers of 256
 /// KiB, and only addresses within [`Reach`], also when a name leads to another one after a while.
@@ -16,8 +14,7 @@ use super::Reach;
 /// Eight calls run at once. Anybody can begin a login, and each costs a call.
 #[derive(Debug, Clone)]
 pub struct HttpWeb {
-    client: Client,
-    reach: Reach,
+    client: GuardedClient,
     places: Arc<Semaphore>,
 }
 
@@ -48,25 +45,20 @@ pub enum WebError {
 impl HttpWeb {
     /// Calls with a client that knows which certificates to trust; everything else is decided here.
     pub fn new(builder: ClientBuilder, reach: Reach) -> Result<Self, reqwest::Error> {
-        let resolver = Within {
-            reach: reach.clone(),
-        };
-        let client = builder
-            .redirect(redirect::Policy::none())
-            // A proxy would look the name up itself, and call whom it likes.
-            .no_proxy()
-            .dns_resolver(Arc::new(resolver))
-            .build()?;
-        Ok(Self {
+        Ok(Self::over(GuardedClient::new(builder, reach)?))
+    }
+
+    /// Calls with a client that others use as well.
+    #[must_use]
+    pub fn over(client: GuardedClient) -> Self {
+        Self {
             client,
-            reach,
             places: Arc::new(Semaphore::new(PLACES)),
-        })
+        }
     }
 
     pub(super) async fn get(&self, url: &str) -> Result<Vec<u8>, WebError> {
-        let url = self.check(url)?;
-        self.call(self.client.get(url)).await
+        self.call(self.client.request(Method::GET, url)?).await
     }
 
     pub(super) async fn post(
@@ -75,10 +67,10 @@ impl HttpWeb {
         form: &[(&str, &str)],
         basic: Option<(&str, &SecretString)>,
     ) -> Result<Vec<u8>, WebError> {
-        let url = self.check(url)?;
         let body = encode(form);
         let kind = "application/x-www-form-urlencoded";
-        let mut request = self.client.post(url).header(header::CONTENT_TYPE, kind);
+        let request = self.client.request(Method::POST, url)?;
+        let mut request = request.header(header::CONTENT_TYPE, kind);
         if let Some((user, password)) = basic {
             // RFC 6749 §2.3.1: both are encoded before they are joined.
             let password = percent(password.expose_secret());
@@ -108,59 +100,6 @@ impl HttpWeb {
             .await
             .map_err(|_| WebError::Slow)?
     }
-
-    // The resolver is not asked about a host that is an address already.
-    fn check(&self, text: &str) -> Result<Url, WebError> {
-        let url = parse(text).ok_or(WebError::Address)?;
-        let host = url.host_str().ok_or(WebError::Address)?;
-        match bare(host).parse::<IpAddr>() {
-            Ok(address) if !self.reach.covers(address) => Err(WebError::Address),
-            _ => Ok(url),
-        }
-    }
-}
-
-/// An address of a provider: HTTPS; on this machine, where nobody listens in, plain HTTP will do.
-pub(super) fn parse(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    let host = url.host_str()?;
-    let here = host == "localhost"
-        || bare(host)
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
-    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    let safe = url.scheme() == "https" || (url.scheme() == "http" && here);
-    (plain && safe).then_some(url)
-}
-
-fn bare(host: &str) -> &str {
-    host.trim_start_matches('[').trim_end_matches(']')
-}
-
-/// Looks names up and forgets addresses that may not be called.
-struct Within {
-    reach: Reach,
-}
-
-impl Resolve for Within {
-    fn resolve(&self, name: Name) -> Resolving {
-        let reach = self.reach.clone();
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let within: Vec<SocketAddr> =
-                found.filter(|address| reach.covers(address.ip())).collect();
-            match within.is_empty() {
-                true => Err(Box::new(WebError::Address) as Box<_>),
-                false => Ok(Box::new(within.into_iter()) as Addrs),
-            }
-        })
-    }
-}
-
-impl fmt::Debug for Within {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Within")
-    }
 }
 
 fn encode(form: &[(&str, &str)]) -> String {
@@ -181,33 +120,6 @@ const PLACES: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_https_leaves_this_machine() {
-        for text in [
-            "https://id.example",
-            "https://id.example:8443/realm?x=y",
-            "http://127.0.0.1:9400",
-            "http://localhost:9400",
-            "http://[::1]:9400",
-        ] {
-            assert!(parse(text).is_some(), "{text}");
-        }
-        for text in [
-            "http://id.example",
-            "http://127.0.0.1.example",
-            "http://localhost.example",
-            "ftp://id.example",
-            "file:///etc/passwd",
-            "https://user@id.example",
-            "https://:pass@id.example",
-            "https://id.example/#x",
-            "id.example",
-            "",
-        ] {
-            assert!(parse(text).is_none(), "{text}");
-        }
-    }
 
     #[test]
     fn a_form_keeps_its_seams() {

@@ -68,12 +68,16 @@ impl Background {
             let api = api.clone();
             async move || tidy(&api).await
         }));
+        tasks.spawn({
+            let (messenger, stop) = (api.messenger.clone(), stop.clone());
+            async move { messenger.work(stop).await }
+        });
         tasks.spawn(every(
             stop.clone(),
             Duration::from_secs(60 * 60),
             async move || match forget(&api).await {
-                Ok(count) => tracing::debug!(count, "forgot logins that are over"),
-                Err(error) => tracing::warn!(%error, "logins that are over cannot be forgotten"),
+                Ok(count) => tracing::debug!(count, "forgot logins and deliveries that are over"),
+                Err(error) => tracing::warn!(%error, "logins and deliveries that are over cannot be forgotten"),
             },
         ));
         tasks.spawn({
@@ -150,16 +154,18 @@ async fn round(api: &Api, scheduler: &Scheduler) {
     }
 }
 
-/// Sessions, revocations and tokens of programs that count no more.
+/// Sessions, revocations, tokens of programs and deliveries that count no more.
 async fn forget(api: &Api) -> Result<u64, StoreError> {
     let now = api.clock.now();
     let sessions = api.sessions.prune(now).await?;
     let tokens = api.api_tokens.prune(now).await?;
+    let old = now.minus(KEPT_DELIVERIES);
+    let deliveries = api.stores.deliveries.prune_deliveries(old).await?;
     let logins = match &api.relying_party {
         Some(party) => party.prune(now).await?,
         None => 0,
     };
-    Ok(sessions.saturating_add(tokens).saturating_add(logins))
+    Ok([sessions, tokens, logins, deliveries].iter().sum())
 }
 
 async fn reclaim(api: &Api) -> Result<(), StoreError> {
@@ -234,3 +240,6 @@ async fn every(stop: CancellationToken, pause: Duration, mut round: impl AsyncFn
         }
     }
 }
+
+/// How long it can be seen what became of a delivery.
+const KEPT_DELIVERIES: Duration = Duration::from_secs(30 * 24 * 60 * 60);

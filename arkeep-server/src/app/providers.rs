@@ -1,8 +1,8 @@
-//! The client that speaks with identity providers.
+//! The client that calls where administrators say, and what speaks with identity providers.
 
 use std::sync::Arc;
 
-use arkeep_auth::oidc::{HttpWeb, Reach, RelyingParty};
+use arkeep_auth::oidc::{GuardedClient, HttpWeb, Reach, RelyingParty};
 use arkeep_core::Entropy;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
@@ -27,19 +27,23 @@ pub(super) fn relying_party(
     config: &ServeConfig,
     store: &Arc<dyn Database>,
     entropy: &Arc<dyn Entropy>,
-) -> Result<Option<RelyingParty>, ClientError> {
-    let Some(public_url) = &config.public_url else {
-        return Ok(None);
-    };
-    let allowed = config.outbound_allow.clone();
-    let reach = Reach::also(move |address| allowed.iter().any(|network| network.contains(address)));
-    let client = reqwest::Client::builder().tls_backend_preconfigured(tls()?);
-    Ok(Some(RelyingParty::new(
-        HttpWeb::new(client, reach)?,
+    client: &GuardedClient,
+) -> Option<RelyingParty> {
+    let public_url = config.public_url.as_ref()?;
+    Some(RelyingParty::new(
+        HttpWeb::over(client.clone()),
         store.clone(),
         Arc::clone(entropy),
         &format!("{public_url}/api/v1/auth/oidc/callback"),
-    )))
+    ))
+}
+
+/// Reaches no special addresses but those that the operator allows.
+pub(super) fn outbound(config: &ServeConfig) -> Result<GuardedClient, ClientError> {
+    let allowed = config.outbound_allow.clone();
+    let reach = Reach::also(move |address| allowed.iter().any(|network| network.contains(address)));
+    let client = reqwest::Client::builder().tls_backend_preconfigured(tls()?);
+    Ok(GuardedClient::new(client, reach)?)
 }
 
 fn tls() -> Result<ClientConfig, rustls::Error> {
@@ -50,9 +54,9 @@ fn tls() -> Result<ClientConfig, rustls::Error> {
     };
     match builder()?.with_platform_verifier() {
         Ok(builder) => Ok(builder.with_no_client_auth()),
-        // A machine without certificates serves all the same; only providers are out of its reach.
+        // A machine without certificates serves all the same; only what it would call is out of its reach.
         Err(error) => {
-            tracing::warn!(%error, "this machine trusts no certificates: no identity provider can be used");
+            tracing::warn!(%error, "this machine trusts no certificates: no identity provider and no channel can be called");
             let nobody = RootCertStore::empty();
             Ok(builder()?
                 .with_root_certificates(nobody)

@@ -36,6 +36,7 @@ pub struct Metrics {
     jobs: Family<JobLabels, Counter>,
     job_durations: Histograms<KindLabels>,
     last_success: Family<PolicyLabels, Gauge>,
+    deliveries: Family<DeliveryLabels, Counter>,
     agents: Family<StateLabels, Gauge>,
     queue_depth: Gauge,
     /// Ended jobs that were counted. Whoever tells of one may tell again soon after.
@@ -58,6 +59,7 @@ impl Metrics {
             jobs: Family::default(),
             job_durations: Family::new_with_constructor(slow),
             last_success: Family::default(),
+            deliveries: Family::default(),
             agents: Family::default(),
             queue_depth: Gauge::default(),
             recent: Mutex::default(),
@@ -104,6 +106,11 @@ impl Metrics {
             "arkeep_policy_last_success_timestamp_seconds",
             "When the policy's last successful backup ended",
             self.last_success.clone(),
+        );
+        all.register(
+            "arkeep_deliveries",
+            "Attempts to deliver, and what was given up",
+            self.deliveries.clone(),
         );
         all.register("arkeep_agents", "Agents by state", self.agents.clone());
         all.register(
@@ -161,6 +168,15 @@ impl Metrics {
         self.grpc_messages
             .get_or_create(&TypeLabels { r#type })
             .inc();
+    }
+
+    /// Counts attempts to deliver that went like this, or deliveries that were given up.
+    pub fn delivery(&self, channel_kind: &'static str, result: &'static str, count: u64) {
+        let labels = DeliveryLabels {
+            channel_kind,
+            result,
+        };
+        self.deliveries.get_or_create(&labels).inc_by(count);
     }
 
     /// Counts a job that has ended, once however often it is shown.
@@ -259,6 +275,7 @@ labels! {
     TypeLabels { r#type: &'static str }
     JobLabels { kind: &'static str, state: &'static str }
     KindLabels { kind: &'static str }
+    DeliveryLabels { channel_kind: &'static str, result: &'static str }
     PolicyLabels { policy: String }
     StateLabels { state: &'static str }
 }
@@ -312,6 +329,7 @@ mod tests {
         let job = ended();
         metrics.job_ended(&job);
         metrics.job_ended(&job);
+        metrics.delivery("webhook", "delivered", 1);
         metrics.agents("online", 2);
         metrics.queue_depth(1);
 
@@ -327,6 +345,7 @@ mod tests {
             r#"arkeep_job_duration_seconds_count{kind="backup"} 1"#,
             r#"arkeep_job_duration_seconds_sum{kind="backup"} 9.0"#,
             r#"arkeep_policy_last_success_timestamp_seconds{policy="00000000-0000-0000-0000-000000000000"} 10"#,
+            r#"arkeep_deliveries_total{channel_kind="webhook",result="delivered"} 1"#,
             r#"arkeep_agents{state="online"} 2"#,
             "arkeep_job_queue_depth 1",
         ] {

@@ -4,6 +4,8 @@ mod agents;
 mod audit;
 mod auth;
 mod ca;
+mod channels;
+mod deliveries;
 mod destinations;
 mod factors;
 mod health;
@@ -264,6 +266,38 @@ pub(super) fn all(routes: Routes) -> Routes {
             "/api/v1/snapshots/{id}/restore",
             Has(Operator, Restore),
             snapshots::restore,
+        )
+        .on(GET, "/api/v1/channels", Has(Admin, Full), channels::list)
+        .on(POST, "/api/v1/channels", Has(Admin, Full), channels::create)
+        .on(
+            GET,
+            "/api/v1/channels/{id}",
+            Has(Admin, Full),
+            channels::find,
+        )
+        .on(
+            PATCH,
+            "/api/v1/channels/{id}",
+            Has(Admin, Full),
+            channels::change,
+        )
+        .on(
+            DELETE,
+            "/api/v1/channels/{id}",
+            Has(Admin, Full),
+            channels::delete,
+        )
+        .on(
+            POST,
+            "/api/v1/channels/{id}/test",
+            Has(Admin, Full),
+            channels::test,
+        )
+        .on(
+            GET,
+            "/api/v1/deliveries",
+            Has(Admin, Full),
+            deliveries::list,
         )
         .on(GET, "/api/v1/audit", Has(Admin, Full), audit::list)
         .on(GET, "/api/v1/vault", Fresh(Admin), vault::show)

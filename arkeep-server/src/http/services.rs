@@ -23,9 +23,10 @@ use super::pulse::Pulse;
 use crate::authority::Authority;
 use crate::config::Cidr;
 use crate::keeper::Keeper;
+use crate::notify::Messenger;
 use crate::store::{
-    AgentStore, AuditStore, Database, DestinationStore, IdentityStore, InstanceStore, JobLogStore,
-    JobStore, PolicyStore, SnapshotStore, UserDirectory,
+    AgentStore, AuditStore, ChannelStore, Database, DeliveryStore, DestinationStore, IdentityStore,
+    InstanceStore, JobLogStore, JobStore, PolicyStore, SnapshotStore, UserDirectory,
 };
 
 /// What whoever holds the agents' streams does for the HTTP API.
@@ -56,6 +57,8 @@ pub trait Fleet: fmt::Debug + Send + Sync {
 pub struct Stores {
     pub agents: Arc<dyn AgentStore>,
     pub audit: Arc<dyn AuditStore>,
+    pub channels: Arc<dyn ChannelStore>,
+    pub deliveries: Arc<dyn DeliveryStore>,
     pub destinations: Arc<dyn DestinationStore>,
     pub enrollments: Arc<dyn EnrollmentStore>,
     pub identities: Arc<dyn IdentityStore>,
@@ -75,6 +78,8 @@ impl Stores {
         Self {
             agents: store.clone(),
             audit: store.clone(),
+            channels: store.clone(),
+            deliveries: store.clone(),
             destinations: store.clone(),
             enrollments: store.clone(),
             identities: store.clone(),
@@ -118,6 +123,8 @@ pub struct Services {
     pub api_tokens: ApiTokens,
     /// Logs in through identity providers, if this server knows its own address.
     pub relying_party: Option<RelyingParty>,
+    /// Sends what happened to whoever wants to know.
+    pub messenger: Messenger,
     /// Publishes the keys of access tokens.
     pub tokens: Arc<AccessTokens>,
     /// Hashes passwords.

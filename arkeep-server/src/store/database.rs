@@ -13,9 +13,9 @@ use super::feed::{NoNotices, RevocationNotices};
 use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
 use super::{
-    AgentStore, AuditStore, DestinationStore, FactorRecords, IdentityStore, InstanceStore,
-    JobLogStore, JobStore, KeyStore, PolicyStore, RotationStore, ScheduleStore, SealedValues,
-    SnapshotStore, UserDirectory,
+    AgentStore, AuditStore, ChannelStore, DeliveryStore, DestinationStore, FactorRecords,
+    IdentityStore, InstanceStore, JobLogStore, JobStore, KeyStore, PolicyStore, RotationStore,
+    ScheduleStore, SealedValues, SnapshotStore, UserDirectory,
 };
 
 /// Every port of this module, and those of `arkeep-auth` and `arkeep-transport`, on one database.
@@ -26,6 +26,8 @@ pub trait Database:
     AgentStore
     + ApiTokenStore
     + AuditStore
+    + ChannelStore
+    + DeliveryStore
     + DestinationStore
     + EnrollmentStore
     + FactorRecords

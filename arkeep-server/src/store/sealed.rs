@@ -11,7 +11,7 @@
 use std::{fmt, slice, vec};
 
 use arkeep_auth::OidcProviderId;
-use arkeep_core::{DestinationId, PolicyId, StoreError, UserId};
+use arkeep_core::{ChannelId, DestinationId, PolicyId, StoreError, UserId};
 use arkeep_vault::Binding;
 use async_trait::async_trait;
 
@@ -55,6 +55,8 @@ impl fmt::Display for SealedColumn {
 
 /// The private keys of the authorities.
 pub const AUTHORITY_PRIVATE_KEY: SealedColumn = SealedColumn::new("ca", "private_key");
+/// What opens channels, or proves to them that we are we.
+pub const CHANNEL_SECRET: SealedColumn = SealedColumn::new("channels", "secret");
 /// What opens the storage of destinations.
 pub const DESTINATION_CREDENTIALS: SealedColumn = SealedColumn::new("destinations", "credentials");
 /// What opens the token endpoints of identity providers.
@@ -70,12 +72,19 @@ pub const TOKEN_KEY_PRIVATE_KEY: SealedColumn = SealedColumn::new("token_keys", 
 /// Every column that holds sealed secrets.
 pub const COLUMNS: &[SealedColumn] = &[
     AUTHORITY_PRIVATE_KEY,
+    CHANNEL_SECRET,
     DESTINATION_CREDENTIALS,
     OIDC_CLIENT_SECRET,
     POLICY_REPOSITORY_PASSWORD,
     SECOND_FACTOR_SECRET,
     TOKEN_KEY_PRIVATE_KEY,
 ];
+
+/// `channels.secret` of this row.
+#[must_use]
+pub fn channel_secret(id: ChannelId) -> Binding {
+    CHANNEL_SECRET.binding(&id.to_string())
+}
 
 /// `destinations.credentials` of this row.
 #[must_use]

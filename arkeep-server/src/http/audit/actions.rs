@@ -245,5 +245,27 @@ pub const TABLE: &[(&str, &str, &str, &str)] = &[
     ("POST", "/api/v1/vault/rotate", "vault.rotate", "vault"),
     ("GET", "/api/v1/ca", "ca.read", "ca"),
     ("POST", "/api/v1/ca/rotate", "ca.rotate", "ca"),
+    ("GET", "/api/v1/channels", "channel.read", "channel"),
+    ("POST", "/api/v1/channels", "channel.create", "channel"),
+    ("GET", "/api/v1/channels/{id}", "channel.read", "channel"),
+    (
+        "PATCH",
+        "/api/v1/channels/{id}",
+        "channel.change",
+        "channel",
+    ),
+    (
+        "DELETE",
+        "/api/v1/channels/{id}",
+        "channel.delete",
+        "channel",
+    ),
+    (
+        "POST",
+        "/api/v1/channels/{id}/test",
+        "channel.test",
+        "channel",
+    ),
+    ("GET", "/api/v1/deliveries", "delivery.read", "delivery"),
     ("GET", "/api/v1/audit", "audit.read", "audit"),
 ];

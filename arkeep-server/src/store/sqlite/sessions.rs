@@ -11,8 +11,10 @@ use sqlx::{Sqlite, Transaction};
 
 use super::SqliteStore;
 use super::columns::{Columns as _, corrupt, failed};
+use super::deliveries::happened;
 use super::revocations::{epoch_of, hold, raise};
 use crate::failpoint;
+use crate::store::deliveries::{Event, TokenReuse};
 
 type Within<'a> = Transaction<'a, Sqlite>;
 
@@ -329,11 +331,39 @@ async fn punish(
     let epoch = epoch_of(&mut **transaction, user)
         .await?
         .ok_or_else(|| corrupt("epoch"))?;
+    let event = theft(transaction, user, session, now).await?;
+    happened(transaction, &event).await?;
     Ok(RotateOutcome::Reused {
         user,
         session,
         epoch,
     })
+}
+
+async fn theft(
+    transaction: &mut Within<'_>,
+    user: UserId,
+    session: SessionId,
+    now: Timestamp,
+) -> Result<Event, StoreError> {
+    let row = sqlx::query(
+        "SELECT u.email, s.address, s.user_agent FROM sessions s JOIN users u ON u.id = s.user_id \
+         WHERE s.id = $1",
+    )
+    .bind(session.to_string())
+    .fetch_one(&mut **transaction)
+    .await
+    .map_err(failed)?;
+    Ok(Event::token_reuse(
+        now,
+        &TokenReuse {
+            user_id: user,
+            email: row.text("email")?,
+            session_id: session,
+            address: row.text_if("address")?,
+            user_agent: row.text_if("user_agent")?,
+        },
+    ))
 }
 
 async fn insert_token(

@@ -91,6 +91,13 @@ async fn the_table_of_roles_is_this_one() -> Fallible {
     GET    /api/v1/snapshots                      viewer or token for read
     GET    /api/v1/snapshots/{id}                 viewer or token for read
     POST   /api/v1/snapshots/{id}/restore         operator or token for restore
+    GET    /api/v1/channels                       admin or token for admin
+    POST   /api/v1/channels                       admin or token for admin
+    GET    /api/v1/channels/{id}                  admin or token for admin
+    PATCH  /api/v1/channels/{id}                  admin or token for admin
+    DELETE /api/v1/channels/{id}                  admin or token for admin
+    POST   /api/v1/channels/{id}/test             admin or token for admin
+    GET    /api/v1/deliveries                     admin or token for admin
     GET    /api/v1/audit                          admin or token for admin
     GET    /api/v1/vault                          admin, fresh
     POST   /api/v1/vault/rotate                   admin, fresh

@@ -4,6 +4,7 @@ use arkeep_server::http::access::Needs;
 use reqwest::Method;
 use serde_json::Value;
 
+use super::channels::{CHANNELS, webhook};
 use super::client::Client;
 use super::{Fallible, Server};
 
@@ -23,6 +24,14 @@ async fn every_route_refuses_what_cannot_be_read() -> Fallible {
             .to_owned(),
         policy: made["id"].as_str().unwrap_or_default().to_owned(),
         provider: super::oidc::describe(&mut admin, "https://id.example").await?,
+        channel: admin
+            .post(
+                CHANNELS,
+                &webhook("hook", "https://hooks.example", &["job.failed"]),
+            )
+            .await?
+            .expect(201)?
+            .string("/id"),
     };
     let before = everything(&mut admin).await?;
 
@@ -176,6 +185,7 @@ struct Ids {
     destination: String,
     policy: String,
     provider: String,
+    channel: String,
 }
 
 impl Ids {
@@ -185,6 +195,7 @@ impl Ids {
             Some("users") => &self.user,
             Some("destinations") => &self.destination,
             Some("oidc-providers") => &self.provider,
+            Some("channels") => &self.channel,
             _ => &self.policy,
         };
         path.replace("{id}", id)
@@ -201,6 +212,7 @@ async fn everything(client: &mut Client) -> Fallible<Value> {
         "jobs",
         "snapshots",
         "oidc-providers",
+        "channels",
         "auth/tokens",
     ] {
         let listed = client.get(&format!("/api/v1/{name}")).await?.expect(200)?;

@@ -6,6 +6,9 @@ mod audit_commands;
 mod auth;
 mod auth_input;
 mod ca;
+#[cfg(feature = "failpoints")]
+mod channel_kills;
+mod channels;
 mod client;
 mod connections;
 mod data_dir;
@@ -18,6 +21,7 @@ mod logout_kills;
 mod oidc;
 mod oidc_real;
 mod process;
+mod receiver;
 mod replicas;
 mod resources;
 mod restore;

@@ -105,8 +105,12 @@ async fn a_secret_is_in_no_answer_of_any_route() -> Fallible {
     let policy = policy["id"].as_str().unwrap_or_default();
     let run = format!("/api/v1/policies/{policy}/run");
     admin.post(&run, &json!({})).await?.expect(202)?;
+    let hook = json!({"name": "hook", "kind": "webhook", "secret": CANARY,
+        "config": {"url": "https://127.0.0.1:9/"}, "events": ["job.failed"]});
+    admin.create("/api/v1/channels", &hook).await?;
     let mut secrets = json!({"credentials": {"username": "u", "password": CANARY}});
     for name in [
+        "secret",
         "password",
         "current_password",
         "new_password",

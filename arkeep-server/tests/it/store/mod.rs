@@ -9,6 +9,8 @@
 mod agents;
 mod audit;
 mod auth;
+mod channels;
+mod deliveries;
 mod destinations;
 mod enrollments;
 mod full_disk;

@@ -80,6 +80,7 @@ async fn every_sealed_column_is_within_reach() -> Tested {
     let user = super::auth::new_user(&sandbox).await?;
     sandbox.store.propose_sealed(user, b"sealed").await?;
     super::identity::provider(&sandbox.store, "one").await;
+    super::channels::channel(&sandbox.store, "one", &["job.failed"]).await;
 
     for column in COLUMNS {
         for (id, old) in stored(&sandbox, *column).await {

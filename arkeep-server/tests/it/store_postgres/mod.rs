@@ -16,6 +16,10 @@ mod agents;
 mod audit;
 #[path = "../store/auth.rs"]
 mod auth;
+#[path = "../store/channels.rs"]
+mod channels;
+#[path = "../store/deliveries.rs"]
+mod deliveries;
 #[path = "../store/destinations.rs"]
 mod destinations;
 #[path = "../store/enrollments.rs"]

@@ -4,7 +4,7 @@ mod commands;
 mod fleet;
 #[cfg(feature = "failpoints")]
 mod kills;
-pub(super) mod machine;
+mod machine;
 mod model;
 mod over_http;
 
