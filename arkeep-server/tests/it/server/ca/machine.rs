@@ -20,28 +20,38 @@ use tokio::task::JoinHandle;
 use super::super::Fallible;
 use super::super::client::Client;
 
-/// A place at which the server is found, also when it comes back on another port.
-pub(super) struct Place {
-    pub(super) address: String,
-    behind: Arc<Mutex<Option<String>>>,
+/// A place at which the server is found, also when it comes back on another port; or several that
+/// take turns, and the next when one is gone.
+pub(crate) struct Place {
+    pub(crate) address: String,
+    behind: Arc<Mutex<Vec<String>>>,
     relaying: JoinHandle<()>,
 }
 
 impl Place {
-    pub(super) async fn new() -> Fallible<Self> {
+    pub(crate) async fn new() -> Fallible<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
-        let behind = Arc::<Mutex<Option<String>>>::default();
+        let behind = Arc::<Mutex<Vec<String>>>::default();
         let relaying = tokio::spawn({
             let behind = Arc::clone(&behind);
             async move {
                 while let Ok((mut agent, _)) = listener.accept().await {
-                    let server = locked(&behind).clone();
+                    let servers = {
+                        let mut servers = locked(&behind);
+                        let turn = servers.len().min(1);
+                        servers.rotate_left(turn);
+                        servers.clone()
+                    };
                     tokio::spawn(async move {
-                        let server = server?;
-                        let mut server = TcpStream::connect(server).await.ok()?;
-                        let copied = tokio::io::copy_bidirectional(&mut agent, &mut server);
-                        copied.await.ok()
+                        for server in servers {
+                            let Ok(mut server) = TcpStream::connect(server).await else {
+                                continue;
+                            };
+                            let copied = tokio::io::copy_bidirectional(&mut agent, &mut server);
+                            return copied.await.ok();
+                        }
+                        None
                     });
                 }
             }
@@ -53,8 +63,12 @@ impl Place {
         })
     }
 
-    pub(super) fn leads_to(&self, server: &str) {
-        *locked(&self.behind) = Some(server.to_owned());
+    pub(crate) fn leads_to(&self, server: &str) {
+        self.leads_to_any([server]);
+    }
+
+    pub(crate) fn leads_to_any<'a>(&self, servers: impl IntoIterator<Item = &'a str>) {
+        *locked(&self.behind) = servers.into_iter().map(str::to_owned).collect();
     }
 }
 
@@ -65,16 +79,16 @@ impl Drop for Place {
 }
 
 /// A machine that is away, or connected and at work.
-pub(super) struct Machine {
-    pub(super) id: String,
-    pub(super) connector: Arc<Connector>,
-    pub(super) sessions: Arc<AtomicUsize>,
+pub(crate) struct Machine {
+    pub(crate) id: String,
+    pub(crate) connector: Arc<Connector>,
+    pub(crate) sessions: Arc<AtomicUsize>,
     /// While it is set, the machine renews nothing.
-    pub(super) stubborn: Arc<AtomicBool>,
+    pub(crate) stubborn: Arc<AtomicBool>,
     working: Option<JoinHandle<()>>,
 }
 
-pub(super) async fn join_token(admin: &mut Client, name: &str) -> Fallible<(String, JoinToken)> {
+pub(crate) async fn join_token(admin: &mut Client, name: &str) -> Fallible<(String, JoinToken)> {
     let made = admin
         .create("/api/v1/agents", &json!({"name": name}))
         .await?;
@@ -88,7 +102,7 @@ pub(super) async fn join_token(admin: &mut Client, name: &str) -> Fallible<(Stri
 
 impl Machine {
     /// Enrols a new one. It is away until it [works](Self::work).
-    pub(super) async fn enrolled(
+    pub(crate) async fn enrolled(
         admin: &mut Client,
         name: &str,
         clock: &Arc<dyn Clock>,
@@ -97,7 +111,7 @@ impl Machine {
         Self::of(id, enroll(&token, clock).await?, clock)
     }
 
-    pub(super) fn of(id: String, enrolled: Enrolled, clock: &Arc<dyn Clock>) -> Fallible<Self> {
+    pub(crate) fn of(id: String, enrolled: Enrolled, clock: &Arc<dyn Clock>) -> Fallible<Self> {
         let connector = Connector::new(ConnectorParts {
             server: enrolled.server,
             credential: enrolled.credential,
@@ -114,7 +128,7 @@ impl Machine {
     }
 
     /// Connects, does what it is told, and comes back for ever.
-    pub(super) fn work(&mut self) {
+    pub(crate) fn work(&mut self) {
         let mut hands = Hands {
             connector: Arc::clone(&self.connector),
             sessions: Arc::clone(&self.sessions),
@@ -133,7 +147,7 @@ impl Machine {
         }));
     }
 
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         if let Some(working) = self.working.take() {
             working.abort();
         }
@@ -217,7 +231,7 @@ impl Hands {
 type Fallible2 = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// It is always the machine's own word that is read afterwards, so that nothing else ended the job.
-pub(super) const WORD: &str = "said_by_the_machine";
+pub(crate) const WORD: &str = "said_by_the_machine";
 
 fn done(held: HeldJob, _: &arkeep_core::job::Work) -> JobReport {
     JobReport {

@@ -4,7 +4,7 @@ mod commands;
 mod fleet;
 #[cfg(feature = "failpoints")]
 mod kills;
-mod machine;
+pub(super) mod machine;
 mod model;
 mod over_http;
 

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,6 +7,7 @@ use arkeep_core::{Clock, SystemClock};
 use arkeep_transport::client::{Connector, ConnectorParts, Link, enroll};
 use arkeep_transport::session::{AgentSaying, EngineStatus, HeldJob, Hello, ServerSaying};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::super::client::Client;
@@ -131,6 +133,71 @@ async fn revoking_an_agent_ends_its_stream_at_the_other_replica() -> Fallible {
     }
     Ok(())
 }
+
+/// T5: with five hundred streams at two servers, 99 of 100 end within a second of the answer of a third that
+/// takes all of them back at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_five_hundred_streams_at_others_all_but_five_end_within_a_second() -> Fallible {
+    let site = Site::new().await?;
+    let (one, two, admin) = site.two().await?;
+    let three = site.start("three").await?;
+    let (mut ends, mut agents) = (JoinSet::new(), Vec::new());
+    for numbers in (0..STREAMS).collect::<Vec<_>>().chunks(10) {
+        let connecting = numbers.iter().map(|number| {
+            let (mut admin, at) = (admin.clone(), [&two, &three][number % 2]);
+            async move { machine(&mut admin, &format!("db{number}"), at).await }
+        });
+        for machine in futures_util::future::join_all(connecting).await {
+            let mut machine = machine?;
+            agents.push(machine.id.clone());
+            ends.spawn(async move {
+                while machine.link.next().await.is_ok() {}
+                (machine.id, Instant::now())
+            });
+        }
+    }
+    // Making them took longer than a login stays fresh on a slow machine.
+    let mut admin = Client::new(&one.http);
+    admin.log_in(ADA, PASSWORD).await?;
+
+    let mut answered = HashMap::new();
+    for some in agents.chunks(10) {
+        let revoked = some.iter().map(|id| {
+            let mut admin = admin.clone();
+            async move {
+                let path = format!("/api/v1/agents/{id}/revoke");
+                let asked = Instant::now();
+                admin.post(&path, &json!({})).await?.expect(200)?;
+                Fallible::Ok((id.clone(), (asked, Instant::now())))
+            }
+        });
+        for revoked in futures_util::future::join_all(revoked).await {
+            let (id, at) = revoked?;
+            answered.insert(id, at);
+        }
+    }
+    let (mut lasted, mut in_all) = (Vec::new(), Vec::new());
+    while let Some(ended) = tokio::time::timeout(PATIENCE, ends.join_next()).await? {
+        let (id, ended) = ended?;
+        let (asked, at) = answered.get(&id).ok_or("it ended before it was revoked")?;
+        lasted.push(ended.saturating_duration_since(*at));
+        in_all.push(ended.saturating_duration_since(*asked));
+    }
+
+    lasted.sort();
+    in_all.sort();
+    let late = |of: &[Duration]| of[STREAMS - 1 - STREAMS / 100];
+    println!(
+        "{STREAMS} streams, 99th percentile: {:?} after the answer, {:?} after the request",
+        late(&lasted),
+        late(&in_all)
+    );
+    assert_eq!(lasted.len(), STREAMS);
+    assert!(late(&lasted) <= Duration::from_secs(1), "{lasted:?}");
+    Ok(())
+}
+
+const STREAMS: usize = 500;
 
 /// T5: the same when no replica is told anything: whoever holds streams looks besides.
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! S2: several servers on one PostgreSQL database are one server.
 
 mod agents;
+mod ca;
 mod revocation;
 mod ring;
 mod starting;
@@ -65,7 +66,9 @@ impl Site {
     }
 
     async fn start_with(&self, machine: &str, more: &[(&str, &str)]) -> Fallible<Replica> {
-        let (url, key) = (self.url(), super::vault::text(&self.key()));
+        // The database can tell who asks.
+        let url = format!("{}&application_name={machine}", self.url());
+        let key = super::vault::text(&self.key());
         let mut environment = vec![("ARKEEP_DATABASE_URL", url.as_str())];
         environment.push(("ARKEEP_VAULT_KEY_FILE", &key));
         environment.extend(more);
