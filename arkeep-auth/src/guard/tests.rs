@@ -238,3 +238,11 @@ fn a_flood_of_names_takes_bounded_memory_and_keeps_the_newest() {
     assert!(kept <= LoginGuard::CAPACITY);
     assert!(guard.admit(ADA, None, now).is_err());
 }
+
+/// A9
+#[test]
+fn the_limits_are_those_that_are_promised() {
+    assert_eq!(LoginGuard::LONGEST_WAIT.as_secs(), 900);
+    assert_eq!(LoginGuard::FORGOTTEN_AFTER.as_secs(), 86_400);
+    assert_eq!(LoginGuard::KNOWN_FOR.as_secs(), 2_592_000);
+}

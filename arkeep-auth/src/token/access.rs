@@ -185,3 +185,65 @@ impl TokenVerifier for AccessTokens {
         claims.check(|claims| self.accept(claims, now))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arkeep_core::{SystemEntropy, UserId};
+
+    use super::super::keys::SigningKey;
+    use super::*;
+    use crate::id::{Epoch, SessionId};
+    use crate::role::Role;
+
+    const NOW: i64 = 1_750_000_000;
+
+    fn tokens() -> AccessTokens {
+        let keys = KeySet::new(SigningKey::generate(&SystemEntropy));
+        AccessTokens::new(TokenConfig::new("i", "a"), keys, Arc::new(SystemEntropy))
+    }
+
+    fn claims(iat: i64, nbf: Option<i64>, exp: i64) -> WireClaims<'static> {
+        let now = Timestamp::from_unix_seconds(NOW);
+        WireClaims {
+            iss: "i".into(),
+            aud: "a".into(),
+            sub: UserId::mint(now, &SystemEntropy),
+            iat,
+            nbf,
+            exp,
+            jti: TokenId::mint(now, &SystemEntropy),
+            sid: SessionId::mint(now, &SystemEntropy),
+            epoch: Epoch::FIRST,
+            role: Role::Viewer,
+            auth_time: NOW,
+        }
+    }
+
+    /// A2: what we never write, and whoever has the key might.
+    #[test]
+    fn times_that_we_would_not_write_are_judged_to_the_second() {
+        let tokens = tokens();
+        let now = Timestamp::from_unix_seconds(NOW);
+        let (day, soon) = (86_400, NOW + 60);
+        for (claims, expected) in [
+            (claims(NOW, Some(NOW + 5), soon), Ok(())),
+            (
+                claims(NOW, Some(NOW + 6), soon),
+                Err(VerifyError::NotYetValid),
+            ),
+            (claims(NOW, Some(i64::MIN), soon), Ok(())),
+            (claims(NOW + 5, None, soon), Ok(())),
+            (claims(NOW + 6, None, soon), Err(VerifyError::NotYetValid)),
+            (claims(NOW, None, NOW + day), Ok(())),
+            (claims(NOW, None, NOW + day + 1), Err(VerifyError::Claims)),
+            (claims(NOW, None, NOW + 1), Ok(())),
+            (claims(NOW, None, NOW), Err(VerifyError::Claims)),
+            (claims(i64::MIN, None, soon), Err(VerifyError::Claims)),
+            (claims(NOW - 64, None, NOW - 4), Ok(())),
+            (claims(NOW - 65, None, NOW - 5), Err(VerifyError::Expired)),
+        ] {
+            let (iat, nbf, exp) = (claims.iat, claims.nbf, claims.exp);
+            assert_eq!(tokens.accept(&claims, now), expected, "{iat} {nbf:?} {exp}");
+        }
+    }
+}

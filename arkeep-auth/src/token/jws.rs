@@ -101,3 +101,24 @@ fn decode(part: &str) -> Result<Vec<u8>, VerifyError> {
 pub(super) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A2
+    #[test]
+    fn a_token_has_three_parts_and_at_most_four_kibibytes() {
+        let long = |bytes: usize| format!("a.b.{}", "c".repeat(bytes - 4));
+
+        assert!(cut(&long(MAX_TOKEN_BYTES)).is_ok());
+        for bad in [&long(MAX_TOKEN_BYTES + 1), "", "a", "a.b", "a.b.c.d"] {
+            let refused = cut(bad).err();
+            assert_eq!(refused, Some(VerifyError::Malformed), "{}", bad.len());
+        }
+        let parts = cut("a.b.c").ok();
+        let parts = parts.map(|all| (all.header, all.payload, all.signature, all.signed));
+        assert_eq!(parts, Some(("a", "b", "c", "a.b")));
+        assert_eq!(MAX_TOKEN_BYTES, 4_096);
+    }
+}

@@ -11,6 +11,7 @@ mod model;
 #[cfg(feature = "oidc")]
 mod oidc;
 mod races;
+mod revocation;
 mod second_factor;
 mod sessions;
 mod throttle;

@@ -241,6 +241,8 @@ async fn a_statement_for_somebody_else_or_another_time_is_refused() -> TestResul
         ("nonce", json!(""), Nonce),
         ("nonce", Value::Null, Claims),
         ("exp", at(-31), Time),
+        ("exp", at(-30), Time),
+        ("exp", json!(253_402_300_800_i64), Time),
         ("exp", json!(-1), Time),
         ("exp", json!(1e300), Time),
         ("exp", json!("tomorrow"), Claims),
@@ -266,7 +268,11 @@ async fn a_statement_for_somebody_else_or_another_time_is_refused() -> TestResul
         ("aud", json!([CLIENT])),
         ("azp", json!(CLIENT)),
         ("exp", at(-29)),
+        ("exp", json!(253_402_300_799_i64)),
         ("iat", at(29)),
+        ("iat", at(30)),
+        ("iat", at(-599)),
+        ("sub", json!("s".repeat(255))),
         ("iat", json!(now().as_unix_seconds() as f64 - 0.5)),
     ] {
         let line = format!("{name}: {value}");

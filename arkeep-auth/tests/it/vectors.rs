@@ -122,8 +122,17 @@ fn clocks_may_differ_by_five_seconds_and_no_more() -> TestResult {
     assert_eq!(six.err(), Some(ConfigError::Leeway));
     let long = config.clone().lifetime(Duration::from_secs(86_401));
     assert_eq!(long.err(), Some(ConfigError::Lifetime));
-    let none = config.lifetime(Duration::ZERO);
+    let none = config.clone().lifetime(Duration::from_millis(999));
     assert_eq!(none.err(), Some(ConfigError::Lifetime));
+    // The limits themselves are within.
+    for seconds in [1, 86_400] {
+        let limit = config.clone().lifetime(Duration::from_secs(seconds))?;
+        let limit = limit.leeway(Duration::from_secs(5))?;
+        let tokens = AccessTokens::new(limit, KeySet::new(known_key()?), Arc::new(SystemEntropy));
+        let issued = tokens.issue(&grant(), noon())?;
+        assert_eq!(issued.expires_at, noon().plus(Duration::from_secs(seconds)));
+        tokens.verify(issued.expose(), noon())?;
+    }
     Ok(())
 }
 
