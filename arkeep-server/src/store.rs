@@ -42,6 +42,7 @@ pub mod sealed;
 pub mod snapshots;
 pub mod sqlite;
 pub mod users;
+pub mod watch;
 mod write;
 
 pub use agents::AgentStore;
@@ -65,4 +66,5 @@ pub use schedule::ScheduleStore;
 pub use sealed::SealedValues;
 pub use snapshots::SnapshotStore;
 pub use users::UserDirectory;
+pub use watch::WatchStore;
 pub use write::{Refusal, SecretChange, WriteError};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arkeep_auth::RevocationCache;
-use arkeep_core::StoreError;
 use arkeep_core::job::{JobKind, JobState};
+use arkeep_core::{StoreError, Timestamp};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval};
@@ -63,6 +63,10 @@ impl Background {
         tasks.spawn(every(stop.clone(), Duration::from_secs(5), {
             let api = api.clone();
             async move || round(&api, &scheduler).await
+        }));
+        tasks.spawn(every(stop.clone(), Duration::from_secs(5), {
+            let (api, began) = (api.clone(), api.clock.now());
+            async move || look_out(&api, began).await
         }));
         tasks.spawn(every(stop.clone(), Duration::from_secs(5), {
             let api = api.clone();
@@ -154,6 +158,19 @@ async fn round(api: &Api, scheduler: &Scheduler) {
     }
 }
 
+/// Notes what does not happen: backups that are overdue, agents that are not heard of.
+async fn look_out(api: &Api, began: Timestamp) {
+    let (watch, now) = (&api.stores.watch, api.clock.now());
+    let mut looked = watch.watch_policies(now).await;
+    // Agents that were online when the server ended need time to come back.
+    if now.since(began) >= RETURN {
+        looked = looked.and(watch.watch_agents(now).await);
+    }
+    if let Err(error) = looked {
+        tracing::warn!(%error, "it is not known what is overdue");
+    }
+}
+
 /// Sessions, revocations, tokens of programs and deliveries that count no more.
 async fn forget(api: &Api) -> Result<u64, StoreError> {
     let now = api.clock.now();
@@ -240,6 +257,9 @@ async fn every(stop: CancellationToken, pause: Duration, mut round: impl AsyncFn
         }
     }
 }
+
+/// An agent is offline after 90 seconds, and tries to come back at least once a minute.
+const RETURN: Duration = Duration::from_secs(150);
 
 /// How long it can be seen what became of a delivery.
 const KEPT_DELIVERIES: Duration = Duration::from_secs(30 * 24 * 60 * 60);

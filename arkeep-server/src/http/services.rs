@@ -26,7 +26,7 @@ use crate::keeper::Keeper;
 use crate::notify::Messenger;
 use crate::store::{
     AgentStore, AuditStore, ChannelStore, Database, DeliveryStore, DestinationStore, IdentityStore,
-    InstanceStore, JobLogStore, JobStore, PolicyStore, SnapshotStore, UserDirectory,
+    InstanceStore, JobLogStore, JobStore, PolicyStore, SnapshotStore, UserDirectory, WatchStore,
 };
 
 /// What whoever holds the agents' streams does for the HTTP API.
@@ -69,6 +69,7 @@ pub struct Stores {
     pub queue: Arc<dyn JobQueue>,
     pub snapshots: Arc<dyn SnapshotStore>,
     pub users: Arc<dyn UserDirectory>,
+    pub watch: Arc<dyn WatchStore>,
 }
 
 impl Stores {
@@ -89,7 +90,8 @@ impl Stores {
             policies: store.clone(),
             queue: store.clone(),
             snapshots: store.clone(),
-            users: store,
+            users: store.clone(),
+            watch: store,
         }
     }
 }

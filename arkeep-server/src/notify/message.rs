@@ -27,8 +27,9 @@ pub struct Message {
 impl Message {
     /// Puts an event into words.
     #[must_use]
-    pub fn of(id: DeliveryId, event: Event) -> Self {
+    pub fn of(id: DeliveryId, mut event: Event) -> Self {
         let (title, text) = words(&event);
+        spell_times(&mut event.data);
         Self {
             kind: event.kind,
             id,
@@ -40,6 +41,15 @@ impl Message {
     }
 }
 
+/// The tables count milliseconds; the contract writes times out.
+fn spell_times(data: &mut Value) {
+    for (name, value) in data.as_object_mut().into_iter().flatten() {
+        if let (true, Some(millis)) = (name.ends_with("_at"), value.as_i64()) {
+            *value = Timestamp::from_unix_millis(millis).to_string().into();
+        }
+    }
+}
+
 fn words(event: &Event) -> (String, String) {
     let data = &event.data;
     match event.kind.as_str() {
@@ -47,6 +57,26 @@ fn words(event: &Event) -> (String, String) {
         "job.partial" => job(data, "is incomplete"),
         "job.failed" => job(data, "failed"),
         "job.missed" => job(data, "did not run"),
+        "policy.overdue" => (
+            format!("No good snapshot of {}", said(data, "/policy", "a policy")),
+            format!(
+                "{} on {} has none as young as it should have. {}",
+                said(data, "/policy", "The policy"),
+                said(data, "/agent", "an agent"),
+                match time(data, "/last_good_at") {
+                    Some(at) => format!("The last one is of {at}."),
+                    None => "There never was one.".to_owned(),
+                }
+            ),
+        ),
+        "agent.offline" => (
+            format!("{} is offline", said(data, "/agent", "An agent")),
+            seen(data, "It was last heard of at"),
+        ),
+        "agent.online" => (
+            format!("{} is back", said(data, "/agent", "An agent")),
+            seen(data, "It had been silent since"),
+        ),
         "security.token_reuse" => (
             format!("A login of {} was stolen", said(data, "/email", "a user")),
             format!(
@@ -72,6 +102,19 @@ fn job(data: &Value, how: &str) -> (String, String) {
         None => format!("Job {}.", said(data, "/job_id", "of no id")),
     };
     (capital(&title), text)
+}
+
+fn seen(data: &Value, before: &str) -> String {
+    match time(data, "/last_seen_at") {
+        Some(at) => format!("{before} {at}."),
+        None => String::new(),
+    }
+}
+
+fn time(data: &Value, pointer: &str) -> Option<Timestamp> {
+    data.pointer(pointer)
+        .and_then(Value::as_i64)
+        .map(Timestamp::from_unix_millis)
 }
 
 fn said(data: &Value, pointer: &str, otherwise: &str) -> String {

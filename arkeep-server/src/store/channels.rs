@@ -18,6 +18,9 @@ pub const EVENTS: &[&str] = &[
     "job.partial",
     "job.failed",
     "job.missed",
+    "policy.overdue",
+    "agent.offline",
+    "agent.online",
     "security.token_reuse",
     "security.*",
 ];

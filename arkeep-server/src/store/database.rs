@@ -15,7 +15,7 @@ use super::sqlite::SqliteStore;
 use super::{
     AgentStore, AuditStore, ChannelStore, DeliveryStore, DestinationStore, FactorRecords,
     IdentityStore, InstanceStore, JobLogStore, JobStore, KeyStore, PolicyStore, RotationStore,
-    ScheduleStore, SealedValues, SnapshotStore, UserDirectory,
+    ScheduleStore, SealedValues, SnapshotStore, UserDirectory, WatchStore,
 };
 
 /// Every port of this module, and those of `arkeep-auth` and `arkeep-transport`, on one database.
@@ -47,6 +47,7 @@ pub trait Database:
     + SnapshotStore
     + UserDirectory
     + UserStore
+    + WatchStore
     + fmt::Debug
 {
     /// Tells of what others revoke in this database.

@@ -34,6 +34,7 @@ mod sealed;
 mod sessions;
 mod snapshots;
 mod users;
+mod watch;
 
 use std::time::Duration;
 

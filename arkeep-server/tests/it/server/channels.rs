@@ -405,3 +405,27 @@ async fn after_a_day_in_vain_it_is_shown_as_given_up() -> Fallible {
     assert_eq!(shown.json["items"][0]["next_attempt_at"], Value::Null);
     Ok(())
 }
+
+/// S7: an agent that never connected, and a server that looks by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promise_that_is_not_kept_is_told() -> Fallible {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let server = Server::start_with(TempDir::new()?, &OPTIONS, clock.clone()).await?;
+    let mut admin = server.set_up().await?;
+    let receiver = Receiver::start().await?;
+    let body = webhook("hook", &receiver.url, &["policy.overdue"]);
+    admin.create(CHANNELS, &body).await?;
+    let mut policy = super::resources::policy(&mut admin).await?;
+    policy["max_age"] = json!(3_600);
+    let policy = admin.create("/api/v1/policies", &policy).await?;
+
+    clock.advance(Duration::from_secs(3_600));
+    receiver.until(1).await?;
+
+    let told = receiver.seen()[0].json();
+    assert_eq!(told["type"], "policy.overdue");
+    assert_eq!(told["data"]["policy_id"], policy["id"]);
+    let text = told["text"].as_str().unwrap_or_default();
+    assert!(text.ends_with("There never was one."), "{text}");
+    Ok(())
+}

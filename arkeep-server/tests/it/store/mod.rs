@@ -28,6 +28,7 @@ mod schema;
 mod sealed;
 mod snapshots;
 mod users;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -46,6 +46,8 @@ mod sealed;
 mod snapshots;
 #[path = "../store/users.rs"]
 mod users;
+#[path = "../store/watch.rs"]
+mod watch;
 
 use arkeep_core::{AgentId, DestinationId};
 use arkeep_server::store::agents::Agent;

@@ -2,6 +2,7 @@
 
 mod agents;
 mod ca;
+mod channels;
 mod revocation;
 mod ring;
 mod starting;
