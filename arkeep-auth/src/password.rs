@@ -24,13 +24,14 @@
 
 mod common;
 mod cost;
+mod memory;
 mod pool;
 
 use std::fmt;
 use std::sync::Arc;
 
 use argon2::password_hash::phc;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use argon2::{Algorithm, Params, Version};
 use arkeep_core::{Entropy, ExposeSecret, SecretString};
 
 pub use cost::{CostError, HashCost};
@@ -150,15 +151,20 @@ impl Passwords {
         let mut salt = [0; phc::Salt::RECOMMENDED_LENGTH];
         self.entropy.fill(&mut salt);
         let password = password.clone();
-        let argon2 = self.cost.argon2();
-        self.pool
-            .run(move || {
-                let made: Result<phc::PasswordHash, _> =
-                    argon2.hash_password_with_salt(password.expose_secret().as_bytes(), &salt);
-                made.map(|hash| PasswordHash(hash.to_string()))
-                    .map_err(|_| PasswordError::Hashing)
-            })
-            .await?
+        let params = self.cost.params();
+        let parts = phc::ParamsString::try_from(&params);
+        let output = self
+            .pool
+            .run(move |memory| memory.hash(password.expose_secret().as_bytes(), &salt, params))
+            .await?;
+        let hash = phc::PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: parts.map_err(|_| PasswordError::Hashing)?,
+            salt: Some(phc::Salt::new(&salt).map_err(|_| PasswordError::Hashing)?),
+            hash: Some(output.ok_or(PasswordError::Hashing)?),
+        };
+        Ok(PasswordHash(hash.to_string()))
     }
 
     /// Compares a password with a stored hash.
@@ -188,19 +194,23 @@ impl Passwords {
         };
         // Asked whatever the answer will be: a match must not take longer than a mistake.
         let outdated = self.cost.exceeds(&target);
-        self.pool
-            .run(move || {
-                let matches = Argon2::default()
-                    .verify_password(password.expose_secret().as_bytes(), &target)
-                    .is_ok();
-                match otherwise {
-                    Some(answer) => answer,
-                    None if !matches => PasswordCheck::Differs,
-                    None if outdated => PasswordCheck::MatchesOutdated,
-                    None => PasswordCheck::Matches,
-                }
-            })
-            .await
+        let (Some(salt), Some(wanted), Ok(params)) =
+            (target.salt, target.hash, Params::try_from(&target))
+        else {
+            return Err(PasswordError::Hashing);
+        };
+        let made = self
+            .pool
+            .run(move |memory| memory.hash(password.expose_secret().as_bytes(), &salt, params))
+            .await?;
+        // Outputs are compared in constant time, as their type promises.
+        let matches = made.is_some_and(|made| made == wanted);
+        Ok(match otherwise {
+            Some(answer) => answer,
+            None if !matches => PasswordCheck::Differs,
+            None if outdated => PasswordCheck::MatchesOutdated,
+            None => PasswordCheck::Matches,
+        })
     }
 }
 

@@ -1,5 +1,5 @@
+use argon2::Params;
 use argon2::password_hash::phc;
-use argon2::{Algorithm, Argon2, Params, Version};
 
 /// What one hash costs.
 ///
@@ -56,10 +56,6 @@ impl HashCost {
             memory_kib,
             passes: 1,
         }
-    }
-
-    pub(super) fn argon2(self) -> Argon2<'static> {
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, self.params())
     }
 
     #[expect(

@@ -7,6 +7,7 @@ use std::thread;
 use tokio::sync::oneshot;
 
 use super::PasswordError;
+use super::memory::Memory;
 
 /// A few threads at low priority, and a short queue before them.
 ///
@@ -19,7 +20,7 @@ pub struct HashPool {
     jobs: SyncSender<Job>,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(&mut Memory) + Send>;
 
 impl HashPool {
     /// Starts `threads` threads, at least one, with room for `queue` hashes to wait.
@@ -45,12 +46,12 @@ impl HashPool {
     pub(super) async fn run<T, F>(&self, hash: F) -> Result<T, PasswordError>
     where
         T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
+        F: FnOnce(&mut Memory) -> T + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let job = Box::new(move || {
+        let job = Box::new(move |memory: &mut Memory| {
             if !answer.is_closed() {
-                answer.send(hash()).ok();
+                answer.send(hash(memory)).ok();
             }
         });
         self.jobs.try_send(job).map_err(|_| PasswordError::Busy)?;
@@ -61,6 +62,7 @@ impl HashPool {
 fn work(waiting: &Mutex<Receiver<Job>>) {
     // On Linux niceness belongs to the thread. Where it is refused, hashing is merely less polite.
     rustix::process::nice(LOW_PRIORITY).ok();
+    let mut memory = Memory::default();
     loop {
         let next = waiting
             .lock()
@@ -68,7 +70,7 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
             .recv();
         let Ok(job) = next else { return };
         // A thread that dies would take a place of the pool with it.
-        panic::catch_unwind(AssertUnwindSafe(job)).ok();
+        panic::catch_unwind(AssertUnwindSafe(|| job(&mut memory))).ok();
     }
 }
 
@@ -94,7 +96,7 @@ mod tests {
         let running = tokio::spawn({
             let pool = pool.clone();
             async move {
-                pool.run(move || {
+                pool.run(move |_| {
                     begun.send(()).ok();
                     released.recv().ok();
                 })
@@ -105,9 +107,9 @@ mod tests {
         // The client hangs up. Its hash goes on, one more may wait, and there is no room for a third.
         running.abort();
         assert!(running.await.is_err_and(|end| end.is_cancelled()));
-        assert!(pool.jobs.try_send(Box::new(|| {})).is_ok());
+        assert!(pool.jobs.try_send(Box::new(|_| {})).is_ok());
 
-        assert_eq!(pool.run(|| 8).await, Err(PasswordError::Busy));
+        assert_eq!(pool.run(|_| 8).await, Err(PasswordError::Busy));
 
         release.send(())?;
         Ok(())
@@ -127,7 +129,7 @@ mod tests {
             let (pool, at_work, most) = (pool.clone(), Arc::clone(&at_work), Arc::clone(&most));
             let all_busy = Arc::clone(&all_busy);
             hashes.spawn(async move {
-                pool.run(move || {
+                pool.run(move |_| {
                     let now = at_work.fetch_add(1, Ordering::SeqCst) + 1;
                     most.fetch_max(now, Ordering::SeqCst);
                     all_busy.wait();
@@ -155,7 +157,7 @@ mod tests {
 
         // Field 19 of proc_pid_stat(5); the name before it holds no blanks.
         let stat =
-            runtime.block_on(pool.run(|| std::fs::read_to_string("/proc/thread-self/stat")))??;
+            runtime.block_on(pool.run(|_| std::fs::read_to_string("/proc/thread-self/stat")))??;
         let nice = stat
             .split(' ')
             .nth(18)
@@ -171,10 +173,10 @@ mod tests {
     async fn a_panic_costs_no_thread() -> TestResult {
         let pool = HashPool::start(1, 4)?;
 
-        let failed = pool.run(|| panic::<()>("as a test does")).await;
+        let failed = pool.run(|_| panic::<()>("as a test does")).await;
 
         assert_eq!(failed, Err(PasswordError::Hashing));
-        assert_eq!(pool.run(|| 7).await, Ok(7));
+        assert_eq!(pool.run(|_| 7).await, Ok(7));
         Ok(())
     }
 
