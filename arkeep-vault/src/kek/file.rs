@@ -138,7 +138,7 @@ impl Audience {
 pub enum KeyFileError {
     /// Nothing is there. The path is wrong, or the file was lost: restore it from the place where
     /// keys are kept.
-    #[error("there is no key file at {}: correct the path or restore the file", .path.display())]
+    #[error("there is no file {}: correct the path or restore the file", .path.display())]
     Missing {
         /// The file.
         path: PathBuf,
@@ -152,14 +152,14 @@ pub enum KeyFileError {
     },
 
     /// A link is not followed, because whoever owns it can point it elsewhere.
-    #[error("{} is a symbolic link: name the key file itself", .path.display())]
+    #[error("{} is a symbolic link: name the file itself", .path.display())]
     SymbolicLink {
         /// The file.
         path: PathBuf,
     },
 
     /// A directory, a pipe, or another thing that holds no key.
-    #[error("{} is not a regular file: name the key file itself", .path.display())]
+    #[error("{} is not a regular file: name the file itself", .path.display())]
     NotAFile {
         /// The file.
         path: PathBuf,
@@ -210,7 +210,7 @@ pub enum KeyFileError {
     },
 
     /// The operating system refused.
-    #[error("the key file {} cannot be used", .path.display())]
+    #[error("{} cannot be used", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -377,9 +377,9 @@ mod tests {
             let missing = KeyEncryptionKey::from_file(directory.0.path().join("no-vault.key"));
 
             assert!(matches!(through_link, KeyFileError::SymbolicLink { .. }));
-            assert!(explained(&through_link, "name the key file itself"));
+            assert!(explained(&through_link, "name the file itself"));
             assert!(matches!(of_directory, KeyFileError::NotAFile { .. }));
-            assert!(explained(&of_directory, "name the key file itself"));
+            assert!(explained(&of_directory, "name the file itself"));
             assert!(matches!(of_device, KeyFileError::NotAFile { .. }));
             let missing = missing.unwrap_err();
             assert!(matches!(missing, KeyFileError::Missing { .. }));

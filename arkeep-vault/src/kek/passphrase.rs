@@ -43,6 +43,10 @@ pub enum PassphraseError {
     #[error("the passphrase is empty: give one of at least several words")]
     Empty,
 
+    /// So short that trying them all takes no time, whatever each try costs. Give several words.
+    #[error("the passphrase is shorter than {SHORTEST} bytes: give one of at least several words")]
+    TooShort,
+
     /// A line end or a NUL in it: no file of one line could ever give the same passphrase again.
     #[error("the passphrase holds a line end or a NUL: give one line, without its end")]
     NotOneLine,
@@ -64,6 +68,9 @@ impl Passphrase {
     pub(super) fn new(text: SecretString, cost: PassphraseCost) -> Result<Self, PassphraseError> {
         if text.expose_secret().is_empty() {
             return Err(PassphraseError::Empty);
+        }
+        if text.expose_secret().len() < SHORTEST {
+            return Err(PassphraseError::TooShort);
         }
         if text.expose_secret().contains(['\n', '\r', '\0']) {
             return Err(PassphraseError::NotOneLine);
@@ -165,6 +172,8 @@ fn associated_data(head: &[u8; HEAD_LEN]) -> Vec<u8> {
 }
 
 const DOMAIN: &[u8] = b"arkeep-vault 1 ring key, wrapped by a passphrase";
+/// As for the passwords of people.
+const SHORTEST: usize = 8;
 const COST_LEN: usize = 3 * size_of::<u32>();
 const SALT_LEN: usize = 16;
 const HEAD_LEN: usize = COST_LEN + SALT_LEN;
@@ -298,6 +307,20 @@ mod tests {
             let refused = guard("", CHEAP).map(|_| ());
 
             assert_eq!(refused, Err(PassphraseError::Empty));
+        }
+
+        /// V5
+        #[test]
+        fn refuses_what_is_guessed_at_once() {
+            assert_eq!(
+                guard("x", CHEAP).map(|_| ()),
+                Err(PassphraseError::TooShort)
+            );
+            assert_eq!(
+                guard("7 bytes", CHEAP).map(|_| ()),
+                Err(PassphraseError::TooShort)
+            );
+            assert!(guard("8 bytes.", CHEAP).is_ok());
         }
 
         #[test]
