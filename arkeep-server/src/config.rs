@@ -130,7 +130,8 @@ pub struct RekeyArgs {
     #[command(flatten)]
     pub data: DataArgs,
 
-    /// A file with the new 32 bytes; or give the new key in ARKEEP_NEW_VAULT_KEY or the credential
+    /// A file with the new 32 bytes, or 64 hexadecimal digits; or give the new key in
+    /// ARKEEP_NEW_VAULT_KEY or the credential
     /// vault.key.new
     #[arg(
         long,

@@ -1,5 +1,6 @@
 //! How the program ends, in a number.
 
+use std::io;
 use std::process::ExitCode;
 
 use arkeep_vault::{KeyFileError, RekeyError, RingError};
@@ -73,7 +74,12 @@ impl From<&DataDirError> for Exit {
             DataDirError::Key(_)
             | DataDirError::Ring(_)
             | DataDirError::RingLost { .. }
-            | DataDirError::Foreign { .. } => Self::VaultKey,
+            | DataDirError::Foreign { .. }
+            | DataDirError::Outdated { .. } => Self::VaultKey,
+            // What should be a directory is something else.
+            DataDirError::Io { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
+                Self::Refused
+            }
             DataDirError::Io { .. } | DataDirError::Store(_) => Self::Failed,
         }
     }

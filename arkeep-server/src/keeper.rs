@@ -81,6 +81,34 @@ pub struct Status {
     pub last: Option<Last>,
 }
 
+/// No new key was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RotateError {
+    /// The secrets cannot be counted.
+    #[error(transparent)]
+    Reseal(#[from] ResealError),
+
+    /// Secrets were sealed with keys that the ring does not have. It is older than they are, and
+    /// what a key of its own seals is lost when the newer one is put back.
+    #[error(
+        "the key ring misses the keys of {values} sealed values: put back the newest ring; \
+         `vault status` shows which are missing, and `vault verify` names the values"
+    )]
+    KeysMissing {
+        /// How many secrets it cannot open.
+        values: u64,
+    },
+
+    /// The ring cannot be written.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+
+    /// The task was lost. Look whether there is a new key.
+    #[error("the task was lost")]
+    Lost(#[from] tokio::task::JoinError),
+}
+
 impl Keeper {
     /// Keeps this ring, and moves these secrets.
     #[must_use]
@@ -100,8 +128,19 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// [`RingError`]. The ring is then as it was.
-    pub fn rotate(&self) -> Result<KeyId, RingError> {
+    /// [`RotateError`]. The ring is then as it was, unless the task was lost.
+    pub async fn rotate(self: &Arc<Self>) -> Result<KeyId, RotateError> {
+        match reseal::missing(self.values.as_ref(), &self.ring).await? {
+            0 => {}
+            values => return Err(RotateError::KeysMissing { values }),
+        }
+        let keeper = Arc::clone(self);
+        // Written to the disk, under a lock that another process may hold.
+        let rotated = tokio::task::spawn_blocking(move || keeper.make_key()).await;
+        Ok(rotated??)
+    }
+
+    fn make_key(&self) -> Result<KeyId, RingError> {
         let key = self.ring.rotate(self.clock.now().as_unix_millis())?;
         tracing::info!(%key, "a new key seals; every sealed value moves to it");
         self.due.notify_one();

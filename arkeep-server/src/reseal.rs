@@ -36,7 +36,7 @@ use arkeep_vault::{
 };
 
 use crate::failpoint;
-use crate::store::sealed::{COLUMNS, SealedColumn, SealedValue, SealedValues, Walk};
+use crate::store::sealed::{COLUMNS, RowId, SealedColumn, SealedValue, SealedValues, Walk};
 
 /// How far a walk has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,16 +69,14 @@ pub struct Unopened {
     /// Its column.
     pub column: SealedColumn,
     /// Its row.
-    pub id: String,
+    pub id: RowId,
     /// Why, without a part of the secret.
     pub reason: String,
 }
 
 impl fmt::Display for Unopened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whoever writes to the database writes no lines of our report.
-        let id = self.id.escape_debug();
-        write!(f, "{} {id}: {}", self.column, self.reason)
+        write!(f, "{} {}: {}", self.column, self.id, self.reason)
     }
 }
 
@@ -225,6 +223,21 @@ pub async fn census(values: &dyn SealedValues) -> Result<Census, ResealError> {
         }
     }
     Ok(census)
+}
+
+/// How many values were sealed with keys that the ring does not have: it is older than they are, or
+/// another server's. What a key of its own seals is lost when the newer one is put back.
+///
+/// # Errors
+///
+/// [`ResealError::Store`], [`ResealError::Ring`]
+pub async fn missing(values: &dyn SealedValues, ring: &RingFile) -> Result<u64, ResealError> {
+    let needed = census(values).await?;
+    // A key is in the ring before it seals. Read after the values, the ring has the key of each,
+    // also when somebody rotates at the same time.
+    ring.refresh()?;
+    let missing = needed.missing_from(&ring.keys());
+    Ok(missing.iter().map(|(_, values)| values).sum())
 }
 
 async fn count(values: &dyn SealedValues) -> Result<u64, StoreError> {

@@ -30,7 +30,9 @@ use arkeep_vault::{KeyEncryptionKey, OpenError, RingError, RingFile, Sealer as _
 use crate::config::key::{KeySource, KeySourceError};
 use crate::config::serve::{ConfigRefused, DataConfig, DatabaseAddress};
 use crate::store::postgres::PostgresStore;
-use crate::store::sealed::{SealedColumn, SealedValue};
+use crate::store::sealed::{
+    AUTHORITY_PRIVATE_KEY, SealedColumn, SealedValue, TOKEN_KEY_PRIVATE_KEY,
+};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Database, OpenStoreError, Sample};
 use on_postgres::Wants;
@@ -83,10 +85,24 @@ pub enum DataDirError {
     /// The ring opens, and none of the secrets in the database does. Exit with 4.
     #[error(
         "the key ring {ring} opens none of the secrets in {database}: it is that of another \
-         server; put back the ring and the key that belong to this database",
+         server, or older than they are; put back the newest ring that belongs to this database, \
+         and its key",
         ring = ring.display(), database = database.display()
     )]
     Foreign {
+        /// The ring.
+        ring: PathBuf,
+        /// The database.
+        database: PathBuf,
+    },
+
+    /// The ring opens some of the secrets, and not the server's own. Exit with 4.
+    #[error(
+        "the key ring {ring} is older than the server's own keys in {database}, and does not open \
+         them: put back the newest ring; `vault verify` names what this one does not open",
+        ring = ring.display(), database = database.display()
+    )]
+    Outdated {
         /// The ring.
         ring: PathBuf,
         /// The database.
@@ -159,7 +175,13 @@ impl DataDir {
         let (ring_there, database_there) = (exists(&self.ring())?, exists(database)?);
         // A log without its database is what is left of one.
         if ring_there || database_there || exists(&log(database))? {
-            return self.open(database, database_there, ring_there).await;
+            let ring = self.unlock_if(database, ring_there)?;
+            if database_there {
+                // No server writes now, so that a copy is whole.
+                let log = Log::IfSmall;
+                self.judge_database(database, &ring, log).await?;
+            }
+            return self.open_database(database, ring, database_there).await;
         }
         let named = self.key_was_named.then(|| self.key.read()).transpose()?;
         self.make_root()?;
@@ -198,9 +220,9 @@ impl DataDir {
         let (ring_there, database_there) = self.look(database)?;
         let ring = self.unlock_if(database, ring_there)?;
         if database_there {
-            match self.judge_database(database, &ring).await {
+            match self.judge_database(database, &ring, Log::InDoubt).await {
                 // Which values do not open is what the command says.
-                Ok(()) | Err(DataDirError::Foreign { .. }) => {}
+                Ok(()) | Err(DataDirError::Foreign { .. } | DataDirError::Outdated { .. }) => {}
                 Err(lost) => return Err(lost),
             }
         }
@@ -213,7 +235,7 @@ impl DataDir {
             DatabaseAddress::Sqlite(path) => {
                 let there = exists(path)?;
                 if there {
-                    self.judge_database(path, &ring).await?;
+                    self.judge_database(path, &ring, Log::InDoubt).await?;
                 }
                 self.open_database(path, ring, there).await
             }
@@ -241,47 +263,42 @@ impl DataDir {
     ) -> Result<Opened, DataDirError> {
         let ring = self.unlock_if(database, ring_there)?;
         if database_there {
-            self.judge_database(database, &ring).await?;
+            self.judge_database(database, &ring, Log::InDoubt).await?;
         }
         self.open_database(database, ring, database_there).await
     }
 
-    /// Refuses a database none of whose secrets the ring opens, and one without tables beside a
-    /// ring that was used. Reads, and writes nothing.
+    /// Refuses a database none of whose secrets the ring opens, or whose own keys it does not, and
+    /// one without tables beside a ring that was used. Reads, and writes nothing.
     async fn judge_database(
         &self,
         database: &Path,
         ring: &Arc<RingFile>,
+        log: Log,
     ) -> Result<(), DataDirError> {
         let vault = Vault::shared(Arc::clone(ring) as Arc<_>);
-        let opens_any = |seen: &Sample| seen.values.iter().any(|value| fits(&vault, value));
         let seen = SqliteStore::sample(database).await;
-        if opens_any(&seen) {
+        let fit = Fit::of(&vault, &seen);
+        if fit == Fit::Well && !log.is_read(database) {
             return Ok(());
         }
-        // What was sealed since may lie in the log alone. This is the first minute of a server, or
-        // the refusal is near: nobody waits for a copy at an ordinary start.
-        let foreign = || DataDirError::Foreign {
-            ring: self.ring(),
-            database: database.to_owned(),
-        };
-        let seen = match SqliteStore::sample_with_log(database).await {
-            Ok(with_log) => with_log.unwrap_or(seen),
-            Err(_) if !seen.values.is_empty() => return Err(foreign()),
+        let (fit, seen) = match SqliteStore::sample_with_log(database).await {
+            Ok(Some(with_log)) => (Fit::of(&vault, &with_log), with_log),
+            Ok(None) => (fit, seen),
+            // No room for the copy. What the file says has to do.
+            Err(_) if fit != Fit::Nothing => (fit, seen),
             Err(source) => {
                 let path = database.to_owned();
                 return Err(DataDirError::Io { path, source });
             }
         };
-        let database = database.to_owned();
-        if opens_any(&seen) {
-            Ok(())
-        } else if !seen.values.is_empty() {
-            Err(foreign())
-        } else if !seen.has_tables && was_used(ring) {
-            Err(DataDirError::DatabaseLost { database })
-        } else {
-            Ok(())
+        let (ring_at, database) = (self.ring(), database.to_owned());
+        match fit {
+            Fit::Nothing if !seen.has_tables && was_used(ring) => {
+                Err(DataDirError::DatabaseLost { database })
+            }
+            Fit::Nothing | Fit::Well => Ok(()),
+            unfit => Err(unfit.refusal(ring_at, database)),
         }
     }
 
@@ -364,12 +381,72 @@ impl DataDir {
     }
 }
 
+/// When the log is read too, which takes a copy of it and of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Log {
+    /// When the database alone would be refused: in the first minute of a server, or right before
+    /// the refusal, when nobody minds.
+    InDoubt,
+    /// Also when nobody waits for it. After a kill, what was sealed last lies there alone.
+    IfSmall,
+}
+
+impl Log {
+    fn is_read(self, database: &Path) -> bool {
+        let length = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+        self == Self::IfSmall && length(database) + length(&log(database)) <= SMALL
+    }
+}
+
+/// What a ring is to the secrets of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    /// There are none.
+    Nothing,
+    /// It opens none.
+    Foreign,
+    /// It opens none of those that the server cannot start without.
+    Outdated,
+    Well,
+}
+
+impl Fit {
+    fn of(vault: &Vault, seen: &Sample) -> Self {
+        let opens_any = |of: &dyn Fn(SealedColumn) -> bool| {
+            let mut values = seen.values.iter().filter(|(column, _)| of(*column));
+            let first = values.next()?;
+            Some(fits(vault, first) || values.any(|value| fits(vault, value)))
+        };
+        match opens_any(&|_| true) {
+            None => Self::Nothing,
+            Some(false) => Self::Foreign,
+            Some(true) => {
+                let lacks = |own: SealedColumn| opens_any(&|column| column == own) == Some(false);
+                match lacks(AUTHORITY_PRIVATE_KEY) || lacks(TOKEN_KEY_PRIVATE_KEY) {
+                    true => Self::Outdated,
+                    false => Self::Well,
+                }
+            }
+        }
+    }
+
+    fn refusal(self, ring: PathBuf, database: PathBuf) -> DataDirError {
+        match self {
+            Self::Outdated => DataDirError::Outdated { ring, database },
+            _ => DataDirError::Foreign { ring, database },
+        }
+    }
+}
+
 /// Where SQLite keeps what is not in the database yet.
 fn log(database: &Path) -> PathBuf {
     let mut name = database.to_owned().into_os_string();
     name.push("-wal");
     name.into()
 }
+
+/// Copied in a small part of the second that a start may take.
+const SMALL: u64 = 32 << 20;
 
 fn was_used(ring: &RingFile) -> bool {
     ring.keys().iter().any(|key| key.messages_sealed > 0)

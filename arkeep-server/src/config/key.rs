@@ -11,6 +11,7 @@
 //! The first level that names a source decides, and it must name one: two that contradict each
 //! other are refused. A new key for `vault rekey` has the same sources with `new` in their names.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -210,9 +211,14 @@ pub(super) fn choose(
     names: Names,
     said: Said,
     levels: &Levels,
-    environment: &dyn Fn(&str) -> Option<String>,
+    environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Option<KeySource>, ConfigRefused> {
-    let secret = |variable| environment(variable).map(SecretString::from);
+    let secret = |variable| match environment(variable).map(OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(value)) => Ok(Some(SecretString::from(value))),
+        // The value is dropped, and not shown.
+        Some(Err(_)) => Err(ConfigRefused::NotText { variable }),
+    };
     let mut named = Vec::new();
     if let Some(path) = said.key_file {
         named.push((levels.level(names.file), KeySource::File(path)));
@@ -221,11 +227,11 @@ pub(super) fn choose(
         let level = levels.level(names.passphrase_file);
         named.push((level, KeySource::PassphraseFile(path)));
     }
-    if let Some(value) = secret(names.value) {
+    if let Some(value) = secret(names.value)? {
         let variable = names.value;
         named.push((Level::Variable, KeySource::Value { variable, value }));
     }
-    if let Some(value) = secret(names.passphrase) {
+    if let Some(value) = secret(names.passphrase)? {
         let variable = names.passphrase;
         named.push((Level::Variable, KeySource::Passphrase { variable, value }));
     }
@@ -242,7 +248,7 @@ pub(super) fn choose(
 }
 
 // It is there when the unit of the service says so, and then it is meant.
-fn credential(names: Names, environment: &dyn Fn(&str) -> Option<String>) -> Option<KeySource> {
+fn credential(names: Names, environment: &dyn Fn(&str) -> Option<OsString>) -> Option<KeySource> {
     let directory = environment("CREDENTIALS_DIRECTORY")?;
     let path = Path::new(&directory).join(names.credential);
     match path.symlink_metadata() {
@@ -252,13 +258,13 @@ fn credential(names: Names, environment: &dyn Fn(&str) -> Option<String>) -> Opt
     }
 }
 
-/// The environment of this process. What is not text is no key, and is refused as such.
+/// The environment of this process.
 #[expect(
     clippy::disallowed_methods,
     reason = "a secret has no flag, and clap reads no variable without one"
 )]
-pub(super) fn environment(variable: &str) -> Option<String> {
-    std::env::var_os(variable).map(|value| value.into_string().unwrap_or_default())
+pub(super) fn environment(variable: &str) -> Option<OsString> {
+    std::env::var_os(variable)
 }
 
 #[cfg(test)]
@@ -280,10 +286,10 @@ mod tests {
         (said, Levels(vec![(KEY.file, level)]))
     }
 
-    fn variables(values: &'static [(&str, &str)]) -> impl Fn(&str) -> Option<String> {
+    fn variables(values: &'static [(&str, &str)]) -> impl Fn(&str) -> Option<OsString> {
         move |name| {
             let found = values.iter().find(|(variable, _)| *variable == name);
-            found.map(|(_, value)| (*value).to_owned())
+            found.map(|(_, value)| OsString::from(value))
         }
     }
 
@@ -332,12 +338,29 @@ mod tests {
         }
     }
 
+    /// V5: it is not taken for an empty one.
+    #[test]
+    fn a_value_that_is_no_text_is_refused_by_its_name() {
+        let environment = |name: &str| {
+            use std::os::unix::ffi::OsStringExt as _;
+            (name == "ARKEEP_VAULT_PASSPHRASE").then(|| OsString::from_vec(b"hunter\xff".to_vec()))
+        };
+
+        let refused = choose(KEY, NOTHING, &Levels::default(), &environment);
+
+        let told = refused.map_err(|error| error.to_string()).err();
+        let told = told.unwrap_or_default();
+        assert!(told.contains("ARKEEP_VAULT_PASSPHRASE"), "{told}");
+        assert!(told.contains("UTF-8") && !told.contains("hunter"), "{told}");
+    }
+
     /// V5
     #[test]
     fn a_credential_counts_when_nothing_was_named() -> Fallible {
         let directory = tempfile::tempdir()?;
         let path = directory.path().to_string_lossy().into_owned();
-        let environment = move |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| path.clone());
+        let environment =
+            move |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| path.clone().into());
         let choose = |said, levels| choose(KEY, said, &levels, &environment);
 
         assert!(choose(NOTHING, Levels::default())?.is_none());

@@ -178,6 +178,15 @@ pub enum ConfigRefused {
     )]
     SameKey,
 
+    /// A key or a passphrase is text.
+    #[error(
+        "the value of {variable} is not UTF-8: give the text itself, or name a file that holds it"
+    )]
+    NotText {
+        /// The variable.
+        variable: &'static str,
+    },
+
     /// A key that is no file cannot be replaced by this program.
     #[error(
         "{0} cannot be replaced by this command: give the new key by --new-vault-key-file, \

@@ -10,7 +10,7 @@ use arkeep_auth::session::{ChangePasswordError, LoginError, RefreshError};
 use arkeep_core::StoreError;
 use arkeep_transport::ca::rotation::NotYet;
 use arkeep_transport::token::MintTokenError;
-use arkeep_vault::{OpenError, RingError, SealError};
+use arkeep_vault::{KeyError, OpenError, RingError, SealError};
 use tokio::task::JoinError;
 
 use super::access::logged_out;
@@ -18,6 +18,7 @@ use super::patch::stale;
 use super::problem::{Code, Problem};
 use crate::app::keys::KeysError;
 use crate::authority::RotateError;
+use crate::keeper;
 use crate::reseal::ResealError;
 use crate::store::{Refusal, WriteError};
 
@@ -216,6 +217,11 @@ impl From<SealError> for Problem {
 impl From<OpenError> for Problem {
     fn from(error: OpenError) -> Self {
         match error {
+            OpenError::Key(error @ KeyError::Disabled { .. }) => Self::new(
+                Code::Unavailable,
+                "the vault key that this needs is disabled; an operator enables it by `vault enable`",
+            )
+            .because(error),
             OpenError::Key(error) => {
                 Self::new(Code::Unavailable, "the vault does not answer; try again").because(error)
             }
@@ -230,6 +236,19 @@ impl From<RingError> for Problem {
             RingError::Refused(refused) => Self::new(Code::Conflict, refused.to_string()),
             error => {
                 Self::new(Code::Unavailable, "the vault does not answer; try again").because(error)
+            }
+        }
+    }
+}
+
+impl From<keeper::RotateError> for Problem {
+    fn from(error: keeper::RotateError) -> Self {
+        match error {
+            keeper::RotateError::Reseal(error) => error.into(),
+            keeper::RotateError::Ring(error) => error.into(),
+            keeper::RotateError::Lost(error) => error.into(),
+            missing @ keeper::RotateError::KeysMissing { .. } => {
+                Self::new(Code::Conflict, missing.to_string())
             }
         }
     }

@@ -6,7 +6,7 @@ mod rekey;
 use std::io::Write;
 
 use arkeep_core::{Clock as _, SystemClock, Timestamp};
-use arkeep_vault::KeyId;
+use arkeep_vault::{ChangeError, KeyId, RingError};
 
 use super::{Finding, MaintenanceError, Tools};
 use crate::app::data_dir::DataDir;
@@ -48,9 +48,7 @@ async fn changeable(data: DataArgs) -> Result<Tools, MaintenanceError> {
 /// Refuses a ring that misses keys: whatever it seals is lost when the newer ring is put back, and
 /// so is that ring's key when this one is rekeyed.
 async fn judge_ring(tools: &Tools) -> Result<(), MaintenanceError> {
-    let needed = reseal::census(tools.store.as_ref()).await?;
-    let missing = needed.missing_from(&tools.ring.keys());
-    match missing.iter().map(|(_, values)| values).sum() {
+    match reseal::missing(tools.store.as_ref(), &tools.ring).await? {
         0 => Ok(()),
         values => Err(MaintenanceError::KeysMissing {
             ring: tools.ring.path().to_owned(),
@@ -74,6 +72,8 @@ async fn record(tools: &Tools, action: &'static str, key: KeyId) -> Result<(), M
 
 async fn status(tools: &Tools, out: &mut dyn Write) -> Result<Finding, MaintenanceError> {
     let needed = reseal::census(tools.store.as_ref()).await?;
+    // A server may have rotated since the ring was opened.
+    tools.ring.refresh()?;
     writeln!(
         out,
         "{:<16}  {:<8}  {:<24}  {:<15}  needed by",
@@ -133,7 +133,7 @@ async fn rotate(tools: &Tools, out: &mut dyn Write) -> Result<Finding, Maintenan
     let mut teller = Teller::new(out);
     let key = tools.ring.rotate(now())?;
     record(tools, "vault.rotate", key).await?;
-    teller.rotated(key)?;
+    teller.rotated(key);
     let walked = reseal::reseal(tools.store.as_ref(), &tools.ring, |progress| {
         teller.at(progress)
     })
@@ -179,7 +179,18 @@ async fn remove(
     out: &mut dyn Write,
 ) -> Result<Finding, MaintenanceError> {
     let census = reseal::census(tools.store.as_ref()).await?;
-    tools.ring.remove(key, &census, now())?;
+    tools
+        .ring
+        .remove(key, &census, now())
+        .map_err(|error| match error {
+            RingError::Refused(ChangeError::TooSoon { id, allowed_at }) => {
+                let allowed_at = Timestamp::from_unix_millis(allowed_at);
+                MaintenanceError::Refused(format!(
+                    "key {id} was disabled less than a day ago: remove it after {allowed_at}"
+                ))
+            }
+            error => error.into(),
+        })?;
     record(tools, "vault.remove", key).await?;
     writeln!(out, "key {key} is gone")?;
     Ok(Finding::Good)

@@ -15,7 +15,8 @@ use arkeep_core::{ChannelId, DestinationId, PolicyId, StoreError, UserId};
 use arkeep_vault::Binding;
 use async_trait::async_trait;
 
-/// A column that holds sealed secrets. The key of its table is called `id` and is a text.
+/// A column that holds sealed secrets. The key of its table is called `id` and is a text, or what
+/// somebody who damaged the table left of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SealedColumn {
     table: &'static str,
@@ -42,7 +43,7 @@ impl SealedColumn {
 
     /// What ties a secret to its row.
     #[must_use]
-    pub fn binding(self, id: &str) -> Binding {
+    pub fn binding(self, id: impl AsRef<[u8]>) -> Binding {
         Binding::new(self.table, self.column, id)
     }
 }
@@ -83,19 +84,19 @@ pub const COLUMNS: &[SealedColumn] = &[
 /// `channels.secret` of this row.
 #[must_use]
 pub fn channel_secret(id: ChannelId) -> Binding {
-    CHANNEL_SECRET.binding(&id.to_string())
+    CHANNEL_SECRET.binding(id.to_string())
 }
 
 /// `destinations.credentials` of this row.
 #[must_use]
 pub fn destination_credentials(id: DestinationId) -> Binding {
-    DESTINATION_CREDENTIALS.binding(&id.to_string())
+    DESTINATION_CREDENTIALS.binding(id.to_string())
 }
 
 /// `policies.repository_password` of this row.
 #[must_use]
 pub fn policy_repository_password(id: PolicyId) -> Binding {
-    POLICY_REPOSITORY_PASSWORD.binding(&id.to_string())
+    POLICY_REPOSITORY_PASSWORD.binding(id.to_string())
 }
 
 /// `ca.private_key` of this row.
@@ -113,13 +114,13 @@ pub fn token_key_private_key(id: &str) -> Binding {
 /// `second_factors.secret` of this user.
 #[must_use]
 pub fn second_factor_secret(user: UserId) -> Binding {
-    SECOND_FACTOR_SECRET.binding(&user.to_string())
+    SECOND_FACTOR_SECRET.binding(user.to_string())
 }
 
 /// `oidc_providers.client_secret` of this row.
 #[must_use]
 pub fn oidc_client_secret(id: OidcProviderId) -> Binding {
-    OIDC_CLIENT_SECRET.binding(&id.to_string())
+    OIDC_CLIENT_SECRET.binding(id.to_string())
 }
 
 /// Walks sealed secrets as what they are, bytes under an id, and puts others in their place.
@@ -141,12 +142,13 @@ pub trait SealedValues: fmt::Debug + Send + Sync {
     /// How many secrets the column holds.
     async fn count(&self, column: SealedColumn) -> Result<u64, StoreError>;
 
-    /// The first secrets of the column whose ids come after `after`, in the order of their ids; at
-    /// most `limit`. Rows without a secret are passed over.
+    /// The first secrets of the column, or those whose ids come after `after`, in the order of their
+    /// ids; at most `limit`. Rows without a secret are passed over, and no other is, whatever its id.
+    /// The order is any that the store keeps to.
     async fn page(
         &self,
         column: SealedColumn,
-        after: Option<&str>,
+        after: Option<&RowId>,
         limit: u32,
     ) -> Result<Vec<SealedValue>, StoreError>;
 
@@ -155,7 +157,7 @@ pub trait SealedValues: fmt::Debug + Send + Sync {
     async fn replace(
         &self,
         column: SealedColumn,
-        id: &str,
+        id: &RowId,
         old: &[u8],
         new: &[u8],
     ) -> Result<bool, StoreError>;
@@ -165,9 +167,65 @@ pub trait SealedValues: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedValue {
     /// The key of its row.
-    pub id: String,
+    pub id: RowId,
     /// The blob, as it was stored.
     pub sealed: Vec<u8>,
+}
+
+/// The key of a row, as it was stored.
+///
+/// It is the text of an id in every row that this program wrote. A damaged table may hold anything,
+/// and a secret in such a row must be named like the others.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowId(Vec<u8>);
+
+impl RowId {
+    /// The text, if it is one.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        str::from_utf8(&self.0).ok()
+    }
+}
+
+impl From<Vec<u8>> for RowId {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<String> for RowId {
+    fn from(text: String) -> Self {
+        Self(text.into_bytes())
+    }
+}
+
+impl From<&str> for RowId {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().to_owned())
+    }
+}
+
+impl AsRef<[u8]> for RowId {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// On one line, whatever it holds: whoever writes to the database writes no lines of our reports.
+impl fmt::Display for RowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.as_text() {
+            Some("") => f.write_str("\"\""),
+            Some(text) => text.escape_debug().fmt(f),
+            None => self.0.escape_ascii().fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for RowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RowId({self})")
+    }
 }
 
 /// Every sealed secret there is, one after the other: each column of [`COLUMNS`] from its first id
@@ -180,7 +238,7 @@ pub struct Walk<'a> {
     columns: slice::Iter<'static, SealedColumn>,
     column: Option<SealedColumn>,
     page: vec::IntoIter<SealedValue>,
-    after: Option<String>,
+    after: Option<RowId>,
 }
 
 impl<'a> Walk<'a> {
@@ -208,7 +266,7 @@ impl<'a> Walk<'a> {
                 self.after = Some(value.id.clone());
                 return Ok(Some((column, value)));
             }
-            let page = self.values.page(column, self.after.as_deref(), STRIDE);
+            let page = self.values.page(column, self.after.as_ref(), STRIDE);
             let page = page.await?;
             if page.is_empty() {
                 self.column = self.columns.next().copied();

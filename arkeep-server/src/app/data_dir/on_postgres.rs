@@ -17,8 +17,7 @@ use arkeep_core::Timestamp;
 use arkeep_vault::{RingError, RingFile, RingPlace as _, Vault};
 use sqlx::postgres::PgConnectOptions;
 
-use super::{DataDir, DataDirError, Opened, fits};
-use crate::store::Sample;
+use super::{DataDir, DataDirError, Fit, Opened};
 use crate::store::postgres::{PostgresLook, PostgresRing, PostgresStore};
 
 /// What a caller wants of a database without a ring or with another server's.
@@ -61,9 +60,10 @@ impl DataDir {
             (Some(_), _) => {
                 let ring = RingFile::open_in(place, Arc::new(self.key.read()?))?;
                 let ring = Arc::new(ring);
-                if wants != Wants::WhateverFits && is_foreign(&ring, &seen) {
-                    let ring = ring.path().to_owned();
-                    return Err(DataDirError::Foreign { ring, database });
+                let vault = Vault::shared(Arc::clone(&ring) as Arc<_>);
+                let fit = Fit::of(&vault, &seen);
+                if wants != Wants::WhateverFits && !matches!(fit, Fit::Nothing | Fit::Well) {
+                    return Err(fit.refusal(ring.path().to_owned(), database));
                 }
                 Some(ring)
             }
@@ -112,9 +112,4 @@ impl DataDir {
             source,
         })
     }
-}
-
-fn is_foreign(ring: &Arc<RingFile>, seen: &Sample) -> bool {
-    let vault = Vault::shared(Arc::clone(ring) as Arc<_>);
-    !seen.values.is_empty() && !seen.values.iter().any(|value| fits(&vault, value))
 }

@@ -1,7 +1,5 @@
 //! The keys that seal credentials, and their rotation.
 
-use std::sync::Arc;
-
 use arkeep_core::Timestamp;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -82,10 +80,7 @@ pub(super) async fn show(State(api): State<Api>, params: Params) -> Result<Respo
 
 /// 202: every sealed value moves to the new key, and `GET /vault` says how far it is.
 pub(super) async fn rotate(State(api): State<Api>, NoBody: NoBody) -> Result<Response, Problem> {
-    let keeper = Arc::clone(&api.keeper);
-    // Written to the disk, under a lock that another process may hold.
-    let rotated = tokio::task::spawn_blocking(move || keeper.rotate()).await;
-    rotated.map_err(Problem::from)??;
+    api.keeper.rotate().await?;
     // The key is made, whether or not it can be told what needs it: an error would ask for another.
     let body = api.keeper.status().await.ok().map(VaultBody::from);
     Ok((StatusCode::ACCEPTED, axum::Json(body)).into_response())

@@ -32,7 +32,7 @@ enum Event<'a> {
     },
     Unopened {
         column: String,
-        id: &'a str,
+        id: String,
         reason: &'a str,
     },
     Done {
@@ -61,14 +61,16 @@ impl<'a> Teller<'a> {
         }
     }
 
-    pub(super) fn rotated(&mut self, key: KeyId) -> io::Result<()> {
+    /// Whoever is to be told may be gone. That is said at the end: the values move all the same.
+    pub(super) fn rotated(&mut self, key: KeyId) {
         self.key = Some(key);
-        match &self.bar {
+        let told = match &self.bar {
             Some(_) => writeln!(self.out, "key {key} seals from now on"),
             None => self.line(&Event::Rotated {
                 key: key.to_string(),
             }),
-        }
+        };
+        self.failed = told.err();
     }
 
     /// Called after each value; a program is told of every hundredth.
@@ -105,7 +107,7 @@ impl<'a> Teller<'a> {
                 Some(_) => writeln!(self.out, "{unopened}")?,
                 None => self.line(&Event::Unopened {
                     column: unopened.column.to_string(),
-                    id: &unopened.id,
+                    id: unopened.id.to_string(),
                     reason: &unopened.reason,
                 })?,
             }

@@ -66,16 +66,23 @@ async fn replace_source(
     data_dir: &DataDir,
     new: &KeySource,
 ) -> Result<(Tools, String), MaintenanceError> {
-    if let (KeySource::File(old), KeySource::File(new)) = (data_dir.key(), new)
-        && is_same(old, new)
-    {
-        return Err(ConfigRefused::SameKey.into());
-    }
+    let names_key_in_use = match (data_dir.key(), new) {
+        (KeySource::File(old), KeySource::File(new)) => is_same(old, new),
+        _ => false,
+    };
     let guard = Arc::new(new.read()?);
     let tools = match data_dir.unlock() {
+        Ok(ring) if names_key_in_use && !ring.is_rekeying() => {
+            return Err(ConfigRefused::SameKey.into());
+        }
         Ok(ring) => {
             let tools = judged(data_dir, ring).await?;
-            tools.ring.begin_rekey(guard.as_ref())?;
+            match tools.ring.begin_rekey(guard.as_ref()) {
+                // An attempt that was cut off let this key in, and it is in use by now. What is
+                // left to do is to shut the other out.
+                Err(RingError::SameKey) if tools.ring.is_rekeying() => {}
+                begun => begun?,
+            }
             tools
         }
         // An attempt that was cut off after its last step has shut the old key out already.

@@ -3,10 +3,10 @@
 //! Opening brings the schema up to date, which writes. Whether the key ring fits must be known
 //! before that.
 
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{Connection as _, QueryBuilder};
 
-use super::sealed::value;
+use super::sealed::{select, value};
 use super::{is_undefined_table, place, prepare};
 use crate::store::sample::OF_EACH;
 use crate::store::sealed::COLUMNS;
@@ -75,13 +75,8 @@ impl PostgresLook {
     pub async fn sample(&mut self) -> Result<Sample, OpenStoreError> {
         let mut sample = Sample::default();
         for column in COLUMNS {
-            let rows = QueryBuilder::new("SELECT id, ")
-                .push(column.column())
-                .push(" AS sealed FROM ")
-                .push(column.table())
-                .push(" WHERE ")
-                .push(column.column())
-                .push(" IS NOT NULL LIMIT ")
+            let rows = select(*column)
+                .push(" LIMIT ")
                 .push(OF_EACH)
                 .build()
                 .fetch_all(&mut self.connection)

@@ -1,11 +1,11 @@
 use arkeep_core::StoreError;
 use async_trait::async_trait;
-use sqlx::QueryBuilder;
 use sqlx::postgres::PgRow;
+use sqlx::{Postgres, QueryBuilder};
 
 use super::PostgresStore;
-use super::columns::{Columns as _, failed};
-use crate::store::sealed::{SealedColumn, SealedValue, SealedValues};
+use super::columns::{Columns as _, corrupt, failed};
+use crate::store::sealed::{RowId, SealedColumn, SealedValue, SealedValues};
 
 #[async_trait]
 impl SealedValues for PostgresStore {
@@ -24,18 +24,14 @@ impl SealedValues for PostgresStore {
     async fn page(
         &self,
         column: SealedColumn,
-        after: Option<&str>,
+        after: Option<&RowId>,
         limit: u32,
     ) -> Result<Vec<SealedValue>, StoreError> {
-        QueryBuilder::new("SELECT id, ")
-            .push(column.column())
-            .push(" AS sealed FROM ")
-            .push(column.table())
-            .push(" WHERE ")
-            .push(column.column())
-            .push(" IS NOT NULL AND id > ")
-            // No id is empty.
-            .push_bind(after.unwrap_or_default())
+        let mut query = select(column);
+        if let Some(after) = after {
+            query.push(" AND id > ").push_bind(text(after)?);
+        }
+        query
             .push(" ORDER BY id LIMIT ")
             .push_bind(i64::from(limit))
             .build()
@@ -50,7 +46,7 @@ impl SealedValues for PostgresStore {
     async fn replace(
         &self,
         column: SealedColumn,
-        id: &str,
+        id: &RowId,
         old: &[u8],
         new: &[u8],
     ) -> Result<bool, StoreError> {
@@ -61,7 +57,7 @@ impl SealedValues for PostgresStore {
             .push(" = ")
             .push_bind(new)
             .push(" WHERE id = ")
-            .push_bind(id)
+            .push_bind(text(id)?)
             .push(" AND ")
             .push(column.column())
             .push(" = ")
@@ -74,9 +70,27 @@ impl SealedValues for PostgresStore {
     }
 }
 
+/// What asks for the secrets of a column, and ends where a condition may follow.
+pub(super) fn select(column: SealedColumn) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new("SELECT id, ");
+    query
+        .push(column.column())
+        .push(" AS sealed FROM ")
+        .push(column.table())
+        .push(" WHERE ")
+        .push(column.column())
+        .push(" IS NOT NULL");
+    query
+}
+
+/// Every text that PostgreSQL keeps is one.
+fn text(id: &RowId) -> Result<&str, StoreError> {
+    id.as_text().ok_or_else(|| corrupt("id"))
+}
+
 pub(super) fn value(row: &PgRow) -> Result<SealedValue, StoreError> {
     Ok(SealedValue {
-        id: row.text("id")?,
+        id: row.text("id")?.into(),
         sealed: row.blob("sealed")?,
     })
 }

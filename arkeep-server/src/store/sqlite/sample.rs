@@ -8,11 +8,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{Connection as _, QueryBuilder};
 
 use super::SqliteStore;
-use super::sealed::value;
+use super::sealed::{select, value};
 use crate::store::Sample;
 use crate::store::sample::OF_EACH;
 use crate::store::sealed::COLUMNS;
@@ -61,13 +61,8 @@ async fn read(options: &SqliteConnectOptions) -> Result<Sample, sqlx::Error> {
     let mut connection = SqliteConnection::connect_with(options).await?;
     let mut sample = Sample::default();
     for column in COLUMNS {
-        let rows = QueryBuilder::new("SELECT id, ")
-            .push(column.column())
-            .push(" AS sealed FROM ")
-            .push(column.table())
-            .push(" WHERE ")
-            .push(column.column())
-            .push(" IS NOT NULL LIMIT ")
+        let rows = select(*column)
+            .push(" LIMIT ")
             .push(OF_EACH)
             .build()
             .fetch_all(&mut connection)

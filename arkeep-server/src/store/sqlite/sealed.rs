@@ -1,11 +1,11 @@
 use arkeep_core::StoreError;
 use async_trait::async_trait;
-use sqlx::QueryBuilder;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Sqlite};
 
 use super::SqliteStore;
 use super::columns::{Columns as _, failed};
-use crate::store::sealed::{SealedColumn, SealedValue, SealedValues};
+use crate::store::sealed::{RowId, SealedColumn, SealedValue, SealedValues};
 
 #[async_trait]
 impl SealedValues for SqliteStore {
@@ -24,18 +24,18 @@ impl SealedValues for SqliteStore {
     async fn page(
         &self,
         column: SealedColumn,
-        after: Option<&str>,
+        after: Option<&RowId>,
         limit: u32,
     ) -> Result<Vec<SealedValue>, StoreError> {
-        QueryBuilder::new("SELECT id, ")
-            .push(column.column())
-            .push(" AS sealed FROM ")
-            .push(column.table())
-            .push(" WHERE ")
-            .push(column.column())
-            .push(" IS NOT NULL AND id > ")
-            // No id is empty.
-            .push_bind(after.unwrap_or_default())
+        let mut query = select(column);
+        if let Some(after) = after {
+            // Compared as the bytes that they are, text or not, and found by the index.
+            query
+                .push(" AND id > CAST(")
+                .push_bind(after.as_ref())
+                .push(" AS TEXT)");
+        }
+        query
             .push(" ORDER BY id LIMIT ")
             .push_bind(i64::from(limit))
             .build()
@@ -50,7 +50,7 @@ impl SealedValues for SqliteStore {
     async fn replace(
         &self,
         column: SealedColumn,
-        id: &str,
+        id: &RowId,
         old: &[u8],
         new: &[u8],
     ) -> Result<bool, StoreError> {
@@ -60,9 +60,9 @@ impl SealedValues for SqliteStore {
             .push(column.column())
             .push(" = ")
             .push_bind(new)
-            .push(" WHERE id = ")
-            .push_bind(id)
-            .push(" AND ")
+            .push(" WHERE id = CAST(")
+            .push_bind(id.as_ref())
+            .push(" AS TEXT) AND ")
             .push(column.column())
             .push(" = ")
             .push_bind(old)
@@ -74,9 +74,22 @@ impl SealedValues for SqliteStore {
     }
 }
 
+/// What asks for the secrets of a column, and ends where a condition may follow.
+pub(super) fn select(column: SealedColumn) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new("SELECT CAST(id AS BLOB) AS id, ");
+    query
+        .push(column.column())
+        .push(" AS sealed FROM ")
+        .push(column.table())
+        .push(" WHERE ")
+        .push(column.column())
+        .push(" IS NOT NULL");
+    query
+}
+
 pub(super) fn value(row: &SqliteRow) -> Result<SealedValue, StoreError> {
     Ok(SealedValue {
-        id: row.text("id")?,
+        id: row.blob("id")?.into(),
         sealed: row.blob("sealed")?,
     })
 }

@@ -113,6 +113,99 @@ async fn a_ring_and_key_of_another_server_change_not_one_byte() -> Fallible {
     Ok(())
 }
 
+/// V6: an older ring of the same server, whose newer values lie in the log alone.
+#[tokio::test]
+async fn an_older_ring_after_a_kill_changes_not_one_byte() -> Fallible {
+    let dir = super::vault::filled().await?;
+    let data = dir.path().join("data");
+    let path = data.to_string_lossy().into_owned();
+    let old = fs::read(data.join("vault.ring"))?;
+    let (mut server, _) = serving(&data, &[]).await?;
+    let rotated = run(&["vault", "rotate", "--data-dir", &path], &[]).await?;
+    assert_eq!(rotated.code, Some(0), "{}", rotated.errors);
+    server.kill().await?;
+    let new = fs::read(data.join("vault.ring"))?;
+    fs::write(data.join("vault.ring"), &old)?;
+    assert!(fs::metadata(data.join("arkeep.db-wal"))?.len() > 0);
+    let before = picture(&data)?;
+
+    let program = refused(&data, &[]).await?;
+
+    assert_eq!(program.code, Some(4), "{}", program.errors);
+    assert!(program.errors.contains("older than"), "{}", program.errors);
+    assert_eq!(picture(&data)?, before);
+    fs::write(data.join("vault.ring"), new)?;
+    let (mut server, _) = serving(&data, &[]).await?;
+    Ok(server.kill().await?)
+}
+
+/// V6: the same when the walk had moved the server's own keys and not yet the rest.
+#[tokio::test]
+async fn a_ring_that_is_older_than_the_servers_own_keys_changes_not_one_byte() -> Fallible {
+    let dir = super::vault::filled().await?;
+    let data = dir.path().join("data");
+    let path = data.to_string_lossy().into_owned();
+    let old = tempfile::TempDir::new()?;
+    copy_files(&data, &old.path().join("data"))?;
+    let rotated = run(&["vault", "rotate", "--data-dir", &path], &[]).await?;
+    assert_eq!(rotated.code, Some(0), "{}", rotated.errors);
+    // What the walk had not come to.
+    let before = old.path().join("data/arkeep.db").display().to_string();
+    let mut database = <sqlx::SqliteConnection as sqlx::Connection>::connect(&format!(
+        "sqlite://{}",
+        data.join("arkeep.db").display()
+    ))
+    .await?;
+    for statement in [
+        format!("ATTACH '{before}' AS old"),
+        "UPDATE destinations SET credentials = (SELECT credentials FROM old.destinations AS was
+         WHERE was.id = destinations.id)"
+            .to_owned(),
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(&mut database)
+            .await?;
+    }
+    sqlx::Connection::close(database).await?;
+    fs::copy(old.path().join("data/vault.ring"), data.join("vault.ring"))?;
+    let before = picture(&data)?;
+
+    let program = refused(&data, &[]).await?;
+    let after = picture(&data)?;
+    let verified = run(&["vault", "verify", "--data-dir", &path], &[]).await?;
+
+    assert_eq!(program.code, Some(4), "{}", program.errors);
+    assert!(
+        program.errors.contains("the server's own keys"),
+        "{}",
+        program.errors
+    );
+    assert_eq!(after, before);
+    assert_eq!(verified.code, Some(1), "{}", verified.errors);
+    assert!(
+        verified.output.contains("ca.private_key "),
+        "{}",
+        verified.output
+    );
+    Ok(())
+}
+
+/// A file where the directory should be.
+#[tokio::test]
+async fn a_file_in_place_of_the_directory_is_refused_as_such() -> Fallible {
+    let file = tempfile::NamedTempFile::new()?;
+
+    let served = refused(file.path(), &[]).await?;
+    let path = file.path().to_string_lossy();
+    let asked = run(&["vault", "status", "--data-dir", &path], &[]).await?;
+
+    for ended in [served, asked] {
+        assert_eq!(ended.code, Some(3), "{}", ended.errors);
+        assert!(ended.errors.contains(&*path), "{}", ended.errors);
+    }
+    Ok(())
+}
+
 /// V6: the other way round, and the verification still names what does not open.
 #[tokio::test]
 async fn a_database_of_another_server_is_refused_and_verified() -> Fallible {

@@ -27,6 +27,21 @@ pub(super) async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Fal
     })
 }
 
+/// Runs the program on a directory, with its standard output to a file.
+pub(super) async fn run_into(data: &Path, arguments: &[&str], output: &str) -> Fallible<Ended> {
+    let data = data.to_string_lossy();
+    let arguments = [arguments, &["--data-dir", &data]].concat();
+    let output = std::fs::File::options().write(true).open(output)?;
+    let ended = command(&arguments, &[]).stdout(output).spawn()?;
+    let ended = ended.wait_with_output();
+    let ended = tokio::time::timeout(Duration::from_secs(30), ended).await??;
+    Ok(Ended {
+        code: ended.status.code(),
+        output: String::new(),
+        errors: String::from_utf8_lossy(&ended.stderr).into_owned(),
+    })
+}
+
 /// Runs the program to its end with a text on its standard input.
 pub(super) async fn run_with_input(arguments: &[&str], input: &str) -> Fallible<Ended> {
     let mut child = command(arguments, &[]).stdin(Stdio::piped()).spawn()?;

@@ -3,12 +3,12 @@ use arkeep_server::store::destinations::{DestinationStore, NewDestination};
 use arkeep_server::store::factors::FactorRecords as _;
 use arkeep_server::store::keys::{KeyStore, StoredAuthority, StoredTokenKey};
 use arkeep_server::store::sealed::{
-    COLUMNS, DESTINATION_CREDENTIALS, POLICY_REPOSITORY_PASSWORD, SealedColumn, SealedValues,
+    COLUMNS, DESTINATION_CREDENTIALS, POLICY_REPOSITORY_PASSWORD, RowId, SealedColumn, SealedValues,
 };
 
 use super::{NOON, Sandbox, Tested, local};
 
-async fn destination(sandbox: &Sandbox, credentials: Option<&[u8]>) -> String {
+async fn destination(sandbox: &Sandbox, credentials: Option<&[u8]>) -> RowId {
     let id = arkeep_core::DestinationId::mint(NOON, &SystemEntropy);
     let new = NewDestination {
         id,
@@ -19,10 +19,10 @@ async fn destination(sandbox: &Sandbox, credentials: Option<&[u8]>) -> String {
         created_at: NOON,
     };
     let made = sandbox.store.create(&new).await;
-    made.expect("a new destination").id.to_string()
+    made.expect("a new destination").id.to_string().into()
 }
 
-async fn stored(sandbox: &Sandbox, column: SealedColumn) -> Vec<(String, Vec<u8>)> {
+async fn stored(sandbox: &Sandbox, column: SealedColumn) -> Vec<(RowId, Vec<u8>)> {
     let page = sandbox.store.page(column, None, 100).await;
     let values = page.expect("a page").into_iter();
     values.map(|value| (value.id, value.sealed)).collect()
@@ -42,7 +42,7 @@ async fn a_walk_sees_every_secret_once_and_no_row_without_one() -> Tested {
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let column = DESTINATION_CREDENTIALS;
-        let page = sandbox.store.page(column, after.as_deref(), 2).await?;
+        let page = sandbox.store.page(column, after.as_ref(), 2).await?;
         let Some(last) = page.last() else { break };
         assert!(page.len() <= 2);
         after = Some(last.id.clone());
@@ -105,7 +105,7 @@ async fn a_secret_that_was_changed_meanwhile_is_not_put_back() -> Tested {
     let replaced = sandbox.store.replace(column, &id, b"old", b"new").await?;
     let elsewhere = sandbox
         .store
-        .replace(column, "none", b"old", b"new")
+        .replace(column, &"none".into(), b"old", b"new")
         .await?;
 
     assert!(!replaced);
@@ -144,7 +144,7 @@ async fn replacing_leaves_the_version_of_the_row() -> Tested {
     let agent = sandbox.agent().await;
     let policy = sandbox.policy(agent.id, &[]).await;
     let column = POLICY_REPOSITORY_PASSWORD;
-    let id = policy.id.to_string();
+    let id = RowId::from(policy.id.to_string());
 
     let replaced = sandbox
         .store

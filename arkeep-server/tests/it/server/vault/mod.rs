@@ -1,5 +1,6 @@
 //! The keys of the real program: where they come from, and how they are changed.
 
+mod damaged;
 #[cfg(feature = "failpoints")]
 mod kills;
 mod live;
@@ -92,7 +93,7 @@ async fn values_of(data: &Path) -> Fallible<Vec<(String, String, Vec<u8>)>> {
     let mut values = Vec::new();
     for column in COLUMNS {
         for value in store.page(*column, None, 200).await? {
-            values.push((column.to_string(), value.id, value.sealed));
+            values.push((column.to_string(), value.id.to_string(), value.sealed));
         }
     }
     store.close().await;

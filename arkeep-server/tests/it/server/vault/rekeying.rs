@@ -1,4 +1,7 @@
 use std::fs;
+use std::sync::Arc;
+
+use arkeep_vault::{KeyEncryptionKey, RingFile};
 
 use super::super::process::refused;
 use super::super::{Fallible, Server};
@@ -153,6 +156,38 @@ async fn a_new_key_that_is_none_changes_nothing() -> Fallible {
         assert_eq!(ended.code, Some(code), "{all:?}: {}", ended.errors);
         assert_eq!(super::super::picture(&data)?, before, "{all:?}");
     }
+    Ok(())
+}
+
+/// V7: an attempt that was cut off is ended by naming the key that it let in, also when the program
+/// was started with that one since.
+#[tokio::test]
+async fn the_new_key_ends_an_attempt_that_was_cut_off() -> Fallible {
+    let dir = filled().await?;
+    let data = dir.path().join("data");
+    let next = dir.path().join("next.key");
+    write(&next, &[7; 32], 0o600)?;
+    let ring = |key: &std::path::Path| -> Fallible<RingFile> {
+        let guard = KeyEncryptionKey::from_file(key)?;
+        Ok(RingFile::open(data.join("vault.ring"), Arc::new(guard))?)
+    };
+    ring(&data.join("vault.key"))?.begin_rekey(&KeyEncryptionKey::from_file(&next)?)?;
+    let next_text = text(&next);
+    let arguments = [
+        "rekey",
+        "--vault-key-file",
+        &next_text,
+        "--new-vault-key-file",
+        &next_text,
+    ];
+
+    let ended = vault(&data, &arguments, &[]).await?;
+    let again = vault(&data, &arguments, &[]).await?;
+
+    assert_eq!(ended.code, Some(0), "{}", ended.errors);
+    assert_eq!(ring(&next)?.guards().len(), 1);
+    assert!(ring(&data.join("vault.key")).is_err());
+    assert_eq!(again.code, Some(3), "{}", again.errors);
     Ok(())
 }
 

@@ -139,7 +139,7 @@ async fn a_key_goes_only_when_no_value_needs_it() -> Fallible {
         (primary_refused, "needed by"),
         (needed, "needed by"),
         (early, "not disabled"),
-        (too_soon, "less than a day ago"),
+        (too_soon, "less than a day ago: remove it after 20"),
     ] {
         assert_eq!(refused.code, Some(1), "{}", refused.errors);
         assert!(refused.errors.contains(why), "{}", refused.errors);
@@ -149,6 +149,20 @@ async fn a_key_goes_only_when_no_value_needs_it() -> Fallible {
     let status = done(&data, &["status"]).await?;
     assert!(status.contains(&format!("{old}  decrypt ")), "{status}");
     Ok(())
+}
+
+/// V7: the values move also when nobody can be told.
+#[tokio::test]
+async fn a_full_disk_behind_the_output_keeps_no_value_from_moving() -> Fallible {
+    let dir = filled().await?;
+    let data = dir.path().join("data");
+
+    let ended = super::super::process::run_into(&data, &["vault", "rotate"], "/dev/full").await?;
+
+    assert_eq!(ended.code, Some(1), "{}", ended.errors);
+    let newest = primary(&data).await?;
+    assert_eq!(keys_of(&data).await?, [(newest, VALUES)].into());
+    all_open(&data).await
 }
 
 /// V7: what the server seals after the rotation of another process is sealed with its key, and the

@@ -229,7 +229,12 @@ async fn a_variable_that_is_no_key_is_refused_without_its_value() -> Fallible {
         ("ARKEEP_VAULT_KEY", "", "64 hexadecimal digits"),
         ("ARKEEP_VAULT_PASSPHRASE", "", "is empty"),
         ("ARKEEP_VAULT_PASSPHRASE_FILE", &empty, "is empty"),
-        ("ARKEEP_VAULT_PASSPHRASE", "hunter2", "locked with: key"),
+        ("ARKEEP_VAULT_PASSPHRASE", "hunter2", "several words"),
+        (
+            "ARKEEP_VAULT_PASSPHRASE",
+            "hunter2 again",
+            "locked with: key",
+        ),
     ] {
         let path = text(&data);
         let serve = ["serve", "--data-dir", &path, "--http-addr", "127.0.0.1:0"];

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arkeep_core::StoreError;
 use arkeep_server::reseal::{self, ResealError};
 use arkeep_server::store::sealed::{
-    COLUMNS, DESTINATION_CREDENTIALS, SealedColumn, SealedValue, SealedValues,
+    COLUMNS, DESTINATION_CREDENTIALS, RowId, SealedColumn, SealedValue, SealedValues,
 };
 use arkeep_vault::{
     DataKey, ExposeSecret as _, KeyEncryptionKey, KeyError, KeyId, KeyProvider, RingFile, Sealed,
@@ -40,11 +40,11 @@ impl SealedValues for Shelf {
     async fn page(
         &self,
         column: SealedColumn,
-        after: Option<&str>,
+        after: Option<&RowId>,
         limit: u32,
     ) -> Result<Vec<SealedValue>, StoreError> {
         let mut values = self.of(column);
-        values.retain(|value| after.is_none_or(|after| value.id.as_str() > after));
+        values.retain(|value| after.is_none_or(|after| value.id > *after));
         values.truncate(limit as usize);
         Ok(values)
     }
@@ -52,7 +52,7 @@ impl SealedValues for Shelf {
     async fn replace(
         &self,
         column: SealedColumn,
-        id: &str,
+        id: &RowId,
         old: &[u8],
         new: &[u8],
     ) -> Result<bool, StoreError> {
@@ -61,7 +61,7 @@ impl SealedValues for Shelf {
         if let Some(meddle) = meddling.as_mut() {
             meddle(&mut rows)?;
         }
-        match rows.get_mut(&(column.table(), id.to_owned())) {
+        match rows.get_mut(&(column.table(), id.to_string())) {
             Some(held) if held == old => {
                 *held = new.to_owned();
                 Ok(true)
@@ -77,7 +77,7 @@ impl Shelf {
         rows.iter()
             .filter(|((table, _), _)| *table == column.table())
             .map(|((_, id), sealed)| SealedValue {
-                id: id.clone(),
+                id: id.as_str().into(),
                 sealed: sealed.clone(),
             })
             .collect()
@@ -140,8 +140,9 @@ impl Place {
                 let opened = self.vault.open_str(&sealed, &column.binding(&value.id))?;
                 let changed = but
                     .iter()
-                    .find(|(id, _)| *column == COLUMN && *id == value.id);
-                let wanted = changed.map_or(value.id.as_str(), |(_, secret)| secret);
+                    .find(|(id, _)| *column == COLUMN && RowId::from(*id) == value.id);
+                let own = value.id.to_string();
+                let wanted = changed.map_or(own.as_str(), |(_, secret)| *secret);
                 assert_eq!(opened.expose_secret(), wanted, "{column} {}", value.id);
                 assert_eq!(
                     sealed.key_id(),
