@@ -27,7 +27,14 @@ fn main() {
     divan::main();
 }
 
-const KINDS: [&str; 5] = ["words", "quotes", "commands", "operators", "refused"];
+const KINDS: [&str; 6] = [
+    "words",
+    "quotes",
+    "commands",
+    "slowest",
+    "refused",
+    "slowest refused",
+];
 
 #[divan::bench(args = KINDS)]
 fn judging_1024_characters(bencher: Bencher<'_, '_>, kind: &str) {
@@ -48,11 +55,12 @@ fn parsing_1024_characters(bencher: Bencher<'_, '_>, kind: &str) {
 fn line(kind: &str) -> String {
     match kind {
         "words" => fill("pg_dump ", "table_0 "),
-        "quotes" => fill("echo ", "'a b'\"$HOME\"\\x "),
+        "quotes" => fill("echo ", "'table one'\"$HOME\"\\x "),
         "commands" => fill("", "/usr/bin/pg_dump -Fc app > /srv/app.dump; "),
-        // As dense as a line can be.
-        "operators" => fill("", "a|b&&c>f;"),
-        _ => fill("echo ", "{a,b} "),
+        // What `slowest.rs` finds.
+        "slowest" => fill("", "exit ${1}"),
+        "slowest refused" => fill("${1}printf ", "!while ${1}a|"),
+        _ => fill("echo ", "/srv/*/dump.sql "),
     }
 }
 

@@ -101,6 +101,8 @@ pub enum Rule {
     Empty,
     /// A shell line is longer than 1024 bytes.
     Length,
+    /// More operators, or more signs in all, than fit into a line that a person can read.
+    Crowded,
     /// A line break, a tab, an unusual space or an invisible character.
     Character,
     /// Two dots in a row.
@@ -181,6 +183,7 @@ impl Rule {
             Self::TooMany => "too-many",
             Self::Empty => "empty",
             Self::Length => "length",
+            Self::Crowded => "crowded",
             Self::Character => "character",
             Self::Traversal => "traversal",
             Self::InternalVariable => "internal-variable",

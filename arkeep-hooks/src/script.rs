@@ -152,10 +152,10 @@ impl fmt::Display for SimpleCommand {
         quote(f, &self.name)?;
         self.arguments
             .iter()
-            .try_for_each(|word| write!(f, " {word}"))?;
+            .try_for_each(|word| f.write_char(' ').and_then(|()| word.fmt(f)))?;
         self.redirects
             .iter()
-            .try_for_each(|redirect| write!(f, " {redirect}"))
+            .try_for_each(|redirect| f.write_char(' ').and_then(|()| redirect.fmt(f)))
     }
 }
 
@@ -203,8 +203,11 @@ fn separated<T: fmt::Display>(
 
 /// Bare when every shell of every locale reads it as itself, else in single quotes.
 fn quote(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-/.,:@%+=".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
+    let plain = |byte: u8| {
+        matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'/' | b'.' | b','
+            | b':' | b'@' | b'%' | b'+' | b'=')
+    };
+    if !text.is_empty() && text.bytes().all(plain) {
         return f.write_str(text);
     }
     f.write_char('\'')?;

@@ -156,7 +156,8 @@ impl<'a> Reader<'a> {
 }
 
 fn is_bare(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"_-/.,:@%+=".contains(&byte)
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'/' | b'.' | b',' | b':'
+        | b'@' | b'%' | b'+' | b'=')
 }
 
 #[cfg(test)]

@@ -1,16 +1,18 @@
 //! Which shell lines are plain enough to run.
 //!
-//! A line is judged in four steps, and each may refuse it:
+//! A line is judged in five steps, and each may refuse it:
 //!
 //! 1. its characters, before anything is parsed (H1 of the requirements: nothing invisible, no
 //!    substitution, no `..`, no variable of ours, in whatever quotes);
-//! 2. a real shell parser reads its structure, and everything outside the plain subset is
+//! 2. what opens a construct outside quotes, more than [`MAX_OPERATORS`] operators, and more than
+//!    [`MAX_SIGNS`] signs in all: what is left takes the parser a short time, whatever it is;
+//! 3. a real shell parser reads its structure, and everything outside the plain subset is
 //!    refused by name;
-//! 3. a second reader of our own reads every word, and has to agree with the parser;
-//! 4. what was understood is written down in canonical quoting, and a third reader, which knows
+//! 4. a second reader of our own reads every word, and has to agree with the parser;
+//! 5. what was understood is written down in canonical quoting, and a third reader, which knows
 //!    that spelling and no other, has to find the same in it.
 //!
-//! What runs is the text of step 4.
+//! What runs is the text of step 5.
 //!
 //! ```
 //! use arkeep_hooks::judge::judge;
@@ -34,12 +36,15 @@
 mod canonical;
 mod names;
 mod parts;
+mod shape;
 mod syntax;
 mod text;
 mod word;
 
 use crate::refusal::{HookRefusal, Rule};
 use crate::script::ShellScript;
+
+pub use shape::{MAX_OPERATORS, MAX_SIGNS};
 
 /// Judges a line by the plain subset.
 ///
@@ -80,5 +85,6 @@ mod tests;
 
 fn understand(line: &str) -> Result<ShellScript, HookRefusal> {
     text::check(line)?;
+    shape::check(line)?;
     syntax::read(line)
 }

@@ -230,7 +230,7 @@ fn parameter(part: &WordPart, quoted: bool) -> Option<Flat<'_>> {
     })
 }
 
-const NO_OPERATOR: &str = "use the variable as it is, without an operator: \"${HOME}\"";
+pub(super) const NO_OPERATOR: &str = "use the variable as it is, without an operator: \"${HOME}\"";
 
 #[cfg(test)]
 mod tests {

@@ -167,6 +167,31 @@ fn marks_exactly_what_is_wrong() {
     }
 }
 
+/// H1: whatever stands between the dollar and the name.
+#[test]
+fn finds_internal_variables_behind_quotes_and_dollars() {
+    for (line, marked) in [
+        ("a $$RESTIC_B", "$$RESTIC_"),
+        ("a '$'\"\\\"rclone\\_x", "$'\"\\\"rclone\\_"),
+        ("a $x$Arkeep_", "$Arkeep_"),
+        ("a ${!RESTIC_B}", "${!RESTIC_"),
+        ("a $REST$RESTIC_", "$RESTIC_"),
+    ] {
+        let refusal = judge(line).unwrap_err();
+
+        assert_eq!(refusal.rule(), Rule::InternalVariable, "{line}");
+        assert_eq!(line.get(refusal.span().unwrap()), Some(marked), "{line}");
+    }
+    for line in [
+        "a RESTIC_B",
+        "a '$ RESTIC_B'",
+        "a '$RESTI' '_C'",
+        "a '$xRESTIC_'",
+    ] {
+        assert!(judge(line).is_ok(), "{line}");
+    }
+}
+
 /// H3
 #[test]
 fn says_how_to_write_a_refused_literal_as_an_exec_hook() {

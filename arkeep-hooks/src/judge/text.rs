@@ -86,24 +86,22 @@ fn substitution(line: &str) -> Result<(), HookRefusal> {
 /// case. This also refuses harmless text such as `'$RESTIC_X'`: nobody should have to think about
 /// whether it is.
 fn internal_variable(line: &str) -> Result<(), HookRefusal> {
-    for (at, _) in line.match_indices('$') {
-        let rest = line.get(at + 1..).unwrap_or_default();
-        let name = rest
-            .char_indices()
-            .filter(|(_, c)| !"'\"\\{}$!#".contains(*c));
+    let mut dollar = None;
+    for (at, c) in line.char_indices() {
+        if c == '$' {
+            // Of several dollars before one name, the first stands for all.
+            dollar.get_or_insert(at);
+        }
+        if is_passed_over(c) {
+            continue;
+        }
+        let Some(start) = dollar.take() else { continue };
+        let rest = line.get(at..).unwrap_or_default();
         for prefix in ["RESTIC_", "RCLONE_", "ARKEEP_"] {
-            let mut letters = name.clone();
-            let mut end = 0;
-            let hit = prefix.chars().all(|expected| {
-                letters.next().is_some_and(|(place, c)| {
-                    end = place + 1;
-                    c.to_ascii_uppercase() == expected
-                })
-            });
-            if hit {
+            if let Some(length) = begins(rest, prefix) {
                 return Err(HookRefusal::at(
                     Rule::InternalVariable,
-                    at..at + 1 + end,
+                    start..at + length,
                     "hooks do not see this variable; they see HOME, PATH, LANG and BACKUP_POLICY, \
                      BACKUP_JOB, BACKUP_PHASE, BACKUP_STATE, BACKUP_ATTEMPT",
                 ));
@@ -111,4 +109,22 @@ fn internal_variable(line: &str) -> Result<(), HookRefusal> {
         }
     }
     Ok(())
+}
+
+/// The bytes in which `text` spells `prefix`, if it begins so.
+fn begins(text: &str, prefix: &str) -> Option<usize> {
+    let mut letters = text.char_indices().filter(|(_, c)| !is_passed_over(*c));
+    let mut end = 0;
+    for expected in prefix.chars() {
+        let (place, c) = letters.next()?;
+        if c.to_ascii_uppercase() != expected {
+            return None;
+        }
+        end = place + 1;
+    }
+    Some(end)
+}
+
+fn is_passed_over(c: char) -> bool {
+    matches!(c, '\'' | '"' | '\\' | '{' | '}' | '$' | '!' | '#')
 }
