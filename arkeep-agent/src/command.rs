@@ -45,8 +45,8 @@ pub(crate) enum Command {
 pub(crate) enum HookCommand {
     /// Judge hooks: JSON lines on standard input, one JSON line each in answer.
     ///
-    /// By their form alone, whatever this machine allows. Ends with 0 when all are accepted, else
-    /// with 1.
+    /// A line is one hook, or the `hooks` object of a policy. They are judged by their form alone,
+    /// whatever this machine allows. Ends with 0 when all are accepted, else with 1.
     Check,
     /// Make a key to sign hooks with, and print the half that agents are to trust.
     Keygen {

@@ -180,10 +180,18 @@ pub struct HookSet {
     on_failure: Vec<HookSpec>,
 }
 
-/// One hook of a list is not well-formed.
+/// Hooks of a policy are not well-formed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", lines(faults))]
+pub struct SetError {
+    faults: Vec<HookFault>,
+}
+
+/// One hook of a policy that is not well-formed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("hooks.{phase}[{index}]: {refusal}")]
-pub struct SetError {
+#[non_exhaustive]
+pub struct HookFault {
     /// The list it is in.
     pub phase: Phase,
     /// Its place in that list, from 0.
@@ -193,14 +201,33 @@ pub struct SetError {
     pub refusal: HookRefusal,
 }
 
+impl SetError {
+    /// Every hook that is not well-formed, in the order of the lists. There is at least one.
+    pub fn faults(&self) -> &[HookFault] {
+        &self.faults
+    }
+}
+
+fn lines(faults: &[HookFault]) -> String {
+    let lines: Vec<_> = faults.iter().map(HookFault::to_string).collect();
+    lines.join("\n")
+}
+
 impl HookSet {
-    /// Checks every hook of a policy and stops at the first that is not well-formed.
+    /// Checks every hook of a policy, and names all that are not well-formed.
     pub fn check(raw: RawHookSet) -> Result<Self, SetError> {
-        Ok(Self {
-            before: check_list(Phase::Before, raw.before)?,
-            after: check_list(Phase::After, raw.after)?,
-            on_failure: check_list(Phase::OnFailure, raw.on_failure)?,
-        })
+        let mut faults = Vec::new();
+        let mut list = |phase, raw| check_list(phase, raw, &mut faults);
+        let set = Self {
+            before: list(Phase::Before, raw.before),
+            after: list(Phase::After, raw.after),
+            on_failure: list(Phase::OnFailure, raw.on_failure),
+        };
+        if faults.is_empty() {
+            Ok(set)
+        } else {
+            Err(SetError { faults })
+        }
     }
 
     /// The hooks of one phase, in the order in which they run.
@@ -218,28 +245,28 @@ impl HookSet {
     }
 }
 
-fn check_list(phase: Phase, raw: Vec<RawHook>) -> Result<Vec<HookSpec>, SetError> {
-    if raw.len() > MAX_HOOKS {
-        let refusal = HookRefusal::new(
-            Rule::TooMany,
-            format!("keep to {MAX_HOOKS} hooks for each phase"),
-        );
-        return Err(SetError {
+/// The hooks that are well-formed; the others are noted.
+fn check_list(phase: Phase, raw: Vec<RawHook>, faults: &mut Vec<HookFault>) -> Vec<HookSpec> {
+    let mut fault = |index, refusal| {
+        faults.push(HookFault {
             phase,
-            index: MAX_HOOKS,
+            index,
             refusal,
         });
+    };
+    if raw.len() > MAX_HOOKS {
+        let hint = format!("keep to {MAX_HOOKS} hooks for each phase");
+        fault(MAX_HOOKS, HookRefusal::new(Rule::TooMany, hint));
+        return Vec::new();
     }
-    raw.into_iter()
-        .enumerate()
-        .map(|(index, hook)| {
-            HookSpec::check(hook).map_err(|refusal| SetError {
-                phase,
-                index,
-                refusal,
-            })
-        })
-        .collect()
+    let mut specs = Vec::with_capacity(raw.len());
+    for (index, hook) in raw.into_iter().enumerate() {
+        match HookSpec::check(hook) {
+            Ok(spec) => specs.push(spec),
+            Err(refusal) => fault(index, refusal),
+        }
+    }
+    specs
 }
 
 fn check_name(name: &str) -> Result<(), HookRefusal> {
@@ -385,15 +412,50 @@ mod tests {
         }
 
         #[test]
-        fn names_the_place_of_a_bad_hook_in_its_list() {
+        fn names_the_place_of_every_bad_hook() {
             let set: RawHookSet = serde_json::from_str(
-                r#"{"after":[{"name":"a","exec":["/bin/true"]},{"name":"b","exec":["true"]}]}"#,
+                r#"{"after": [{"name":"a","exec":["/bin/true"]},{"name":"b","exec":["true"]}],
+                    "before": [{"name":"c","shell":"id &"}],
+                    "on_failure": [{"name":"","exec":["/bin/true"]}]}"#,
             )
             .unwrap();
 
             let error = HookSet::check(set).unwrap_err();
 
-            assert_eq!((error.phase, error.index), (Phase::After, 1));
+            let places: Vec<_> = error
+                .faults()
+                .iter()
+                .map(|fault| (fault.phase, fault.index, fault.refusal.rule()))
+                .collect();
+            assert_eq!(
+                places,
+                [
+                    (Phase::Before, 0, Rule::Background),
+                    (Phase::After, 1, Rule::Program),
+                    (Phase::OnFailure, 0, Rule::Name),
+                ]
+            );
+            let text = error.to_string();
+            assert!(text.starts_with("hooks.before[0]: hook refused (background): "));
+            assert!(text.contains("\nhooks.after[1]: hook refused (program): "));
+        }
+
+        #[test]
+        fn refuses_a_list_of_more_hooks_than_a_phase_may_have() {
+            let hook = raw(r#"{"name":"a","exec":["/bin/true"]}"#).unwrap();
+            let set = |count| RawHookSet {
+                after: vec![hook.clone(); count],
+                ..RawHookSet::default()
+            };
+
+            assert!(HookSet::check(set(64)).is_ok());
+            let error = HookSet::check(set(65)).unwrap_err();
+            let rules: Vec<_> = error
+                .faults()
+                .iter()
+                .map(|fault| fault.refusal.rule())
+                .collect();
+            assert_eq!(rules, [Rule::TooMany]);
         }
     }
 }

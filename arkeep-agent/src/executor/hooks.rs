@@ -83,9 +83,11 @@ pub(super) fn judge(run: &Run<'_>, hooks: &Hooks) -> Judged {
     let set = match HookSet::check(raw(hooks)) {
         Ok(set) => set,
         Err(error) => {
-            let hooks = phase_of(hooks, error.phase);
-            let name = hooks.get(error.index).map_or("", |hook| &hook.name);
-            refuse(name, to_core(error.phase), error.refusal.hint());
+            for fault in error.faults() {
+                let hooks = phase_of(hooks, fault.phase);
+                let name = hooks.get(fault.index).map_or("", |hook| &hook.name);
+                refuse(name, to_core(fault.phase), fault.refusal.hint());
+            }
             return judged;
         }
     };

@@ -3,18 +3,31 @@
 use arkeep_core::{ExposeSecret as _, SecretString};
 use jiff::tz::TimeZone;
 
-use super::problem::{Code, Problem};
+use super::problem::{Code, FieldError, Finding, Problem};
 
 /// Faults found so far.
 #[derive(Debug, Default)]
-pub(crate) struct Checks(Vec<(String, &'static str)>);
+pub(crate) struct Checks(Vec<FieldError>);
 
 impl Checks {
     /// Notes a fault unless `fine`.
     pub(super) fn that(&mut self, fine: bool, field: impl Into<String>, detail: &'static str) {
         if !fine {
-            self.0.push((field.into(), detail));
+            self.0.push(FieldError {
+                field: field.into(),
+                detail: detail.to_owned(),
+                finding: None,
+            });
         }
+    }
+
+    /// Notes what a judge of a text found.
+    pub(super) fn found(&mut self, field: impl Into<String>, finding: Finding) {
+        self.0.push(FieldError {
+            field: field.into(),
+            detail: finding.hint.clone(),
+            finding: Some(finding),
+        });
     }
 
     /// A text that people read, on one line.
@@ -66,10 +79,10 @@ impl Checks {
     }
 
     /// The first fault: a field, and what it must be.
-    pub(crate) fn first(&self) -> Option<(&str, &'static str)> {
+    pub(crate) fn first(&self) -> Option<(&str, &str)> {
         self.0
             .first()
-            .map(|(field, detail)| (field.as_str(), *detail))
+            .map(|fault| (fault.field.as_str(), fault.detail.as_str()))
     }
 
     /// One problem for all faults, if there are any.
@@ -77,13 +90,7 @@ impl Checks {
         if self.0.is_empty() {
             return Ok(());
         }
-        let problem = Problem::new(Code::ValidationFailed, "the request makes no sense");
-        Err(self
-            .0
-            .into_iter()
-            .fold(problem, |problem, (field, detail)| {
-                problem.at(field, detail)
-            }))
+        Err(Problem::new(Code::ValidationFailed, "the request makes no sense").with(self.0))
     }
 }
 

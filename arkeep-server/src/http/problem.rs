@@ -118,12 +118,10 @@ impl Problem {
         self
     }
 
-    /// Adds to the field that was named last where its fault lies.
+    /// Names fields that were not accepted.
     #[must_use]
-    pub(super) fn found(mut self, finding: Finding) -> Self {
-        if let Some(error) = self.errors.last_mut() {
-            error.finding = Some(finding);
-        }
+    pub(super) fn with(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors.extend(errors);
         self
     }
 

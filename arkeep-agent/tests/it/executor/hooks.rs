@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use arkeep_core::engine::EngineError;
-use arkeep_core::job::{HookState, Outcome};
+use arkeep_core::job::{HookState, Outcome, Work};
 use arkeep_core::policy::HookPhase::{After, Before, OnFailure};
 use arkeep_hooks::Off;
 
@@ -110,6 +110,48 @@ async fn are_refused_by_default_and_the_job_says_what_to_change() -> TestResult 
     for words in ["`policy` under `[hooks]`", "/etc/arkeep/agent.toml"] {
         assert!(log.contains(words), "{log}");
     }
+    Ok(())
+}
+
+/// H2, H6: a server that does not judge changes nothing, and the job names every hook that is not
+/// well-formed.
+#[tokio::test]
+async fn are_all_named_when_they_are_not_well_formed() -> TestResult {
+    let bench = Bench::new(ScriptedEngine::default())?;
+    let witness = bench.home.path().join("witness");
+    let bad = format!("echo $(touch {})", witness.display());
+    let hooks = [(Before, "true"), (Before, &bad), (After, "ls ~")];
+    let mut assignment = with_hooks("a", &hooks);
+    if let Work::Backup(work) = &mut assignment.work {
+        for hook in work.hooks.before.iter_mut().chain(&mut work.hooks.after) {
+            hook.exec = None;
+            hook.shell = Some(hook.name.clone());
+        }
+    }
+    let job = assignment.job;
+
+    bench.assign(assignment)?;
+
+    let report = bench.end_of(job).await;
+    let end = parts(&report);
+    assert_eq!(
+        (end.outcome, end.code),
+        (Outcome::Failed, Some("hook_refused"))
+    );
+    let refused: Vec<_> = end
+        .hooks
+        .iter()
+        .map(|hook| (hook.name.as_str(), hook.phase, hook.state))
+        .collect();
+    assert_eq!(
+        refused,
+        [
+            (bad.as_str(), Before, HookState::Refused),
+            ("ls ~", After, HookState::Refused),
+        ]
+    );
+    assert!(bench.engine.calls().is_empty());
+    assert!(!witness.exists());
     Ok(())
 }
 

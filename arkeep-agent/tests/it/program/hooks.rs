@@ -78,6 +78,53 @@ async fn check_answers_each_line() -> TestResult {
     Ok(())
 }
 
+/// H1, H2: the hooks of a whole policy in one line, and every one that is refused by its place.
+#[tokio::test]
+async fn check_names_every_bad_hook_of_a_policy() -> TestResult {
+    let fine = r#"{"before":[{"name":"a","shell":"id>/x"},{"name":"b","exec":["/bin/b","c"]}]}"#;
+    let bad = r#"{"before":[{"name":"a","shell":"ls *"},{"name":"b","shell":"id"}],
+                  "after":[{"name":"c","exec":["c"]}],
+                  "on_failure":[{"name":"d","shell":"echo `id`"}]}"#;
+    let input = [
+        fine,
+        &bad.replace('\n', " "),
+        r#"{"after":[],"shell":"id"}"#,
+        r#"{"after":[],"during":[]}"#,
+        r#"{"after":[{"name":"a","shell":"id","timout":1}]}"#,
+        "{}",
+    ];
+
+    let output = hook(&["check"], &input.join("\n")).await?;
+
+    assert_eq!(output.status.code(), Some(1));
+    let verdicts = lines(&output);
+    let canonical = serde_json::json!({
+        "before": ["id 1> /x", ["/bin/b", "c"]], "after": [], "on_failure": [],
+    });
+    assert_eq!(verdicts[0]["canonical"], canonical);
+    let errors = verdicts[1]["errors"].as_array().ok_or("a list")?;
+    let told: Vec<_> = errors
+        .iter()
+        .map(|error| serde_json::json!([error["field"], error["rule"], error["span"]]))
+        .collect();
+    let expected = serde_json::json!([
+        ["hooks.before[0].shell", "glob", [3, 4]],
+        ["hooks.after[0]", "program", null],
+        ["hooks.on_failure[0].shell", "substitution", [5, 6]],
+    ]);
+    assert_eq!(serde_json::json!(told), expected);
+    assert_eq!(verdicts[1]["rule"], "glob");
+    assert_eq!(verdicts[1]["hint"], errors[0]["hint"]);
+    assert_eq!(verdicts[2]["verdict"], "accept");
+    let rules: Vec<_> = verdicts[3..]
+        .iter()
+        .map(|verdict| verdict["rule"].as_str().unwrap())
+        .collect();
+    assert_eq!(rules, ["json", "json", "form"]);
+    assert!(verdicts[3].get("errors").is_none());
+    Ok(())
+}
+
 #[derive(serde::Deserialize)]
 struct Vector {
     expect: String,
@@ -165,7 +212,8 @@ async fn sign_underlines_what_cannot_be_signed() -> TestResult {
     let key = dir.path().join("key").to_string_lossy().into_owned();
     hook(&["keygen", "--key-file", &key], "").await?;
     let id = "0190a0b0-0000-7000-8000-000000000000";
-    let list = r#"{"after":[{"name":"a","shell":"true"},{"name":"b","shell":"ls *.sql"}]}"#;
+    let list = r#"{"after":[{"name":"a","shell":"true"},{"name":"b","shell":"ls *.sql"}],
+                   "on_failure":[{"name":"c","exec":["c"]}]}"#;
 
     let arguments = ["sign", "--key-file", &key, "--agent", id, "--policy", id];
     let output = hook(&arguments, list).await?;
@@ -178,6 +226,10 @@ async fn sign_underlines_what_cannot_be_signed() -> TestResult {
         "{said}"
     );
     assert!(said.contains("ls *.sql\n   ^"), "{said}");
+    assert!(
+        said.contains("hooks.on_failure[0]: hook refused (program)"),
+        "{said}"
+    );
     Ok(())
 }
 

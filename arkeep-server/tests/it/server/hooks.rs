@@ -290,3 +290,59 @@ async fn are_refused_with_a_span_a_rule_and_a_hint() -> Fallible {
     assert_eq!(refused.json["errors"][0].get("rule"), None);
     Ok(())
 }
+
+/// H1, H2: every hook that is refused is named at once, each with its own place, and beside what
+/// else is wrong.
+#[tokio::test]
+async fn are_all_named_when_several_are_refused() -> Fallible {
+    let mut stage = Stage::new().await?;
+    let before = stage.hooks().await?;
+    let lines = ["ls *.sql", "pg_dump db | gzip > /srv/db.gz", "echo `id`"];
+    let shell = |line: &str| json!({"name": "x", "shell": line});
+    let patch = json!({
+        "max_age": 0,
+        "hooks": {
+            "before": lines.map(shell),
+            "after": [hook("fine"), {"name": "x", "exec": ["gzip"]}],
+            "on_failure": [shell("id &"), {"name": "x", "shell": "id", "exec": ["/bin/id"]}],
+        },
+    });
+
+    let refused = stage.admin.patch(&stage.path, &patch).await?.expect(422)?;
+
+    let errors = refused.json["errors"].as_array().ok_or("a list")?;
+    let told: Vec<_> = errors
+        .iter()
+        .map(|error| json!([error["field"], error["rule"], error["span"]]))
+        .collect();
+    let expected = json!([
+        ["max_age", null, null],
+        ["hooks.before[0].shell", "glob", [3, 4]],
+        ["hooks.before[2].shell", "substitution", [5, 6]],
+        ["hooks.after[1]", "program", null],
+        ["hooks.on_failure[0].shell", "background", [3, 4]],
+        ["hooks.on_failure[1]", "form", null],
+    ]);
+    assert_eq!(json!(told), expected);
+    for error in &errors[1..] {
+        let hint = error["hint"].as_str().ok_or("a hint")?;
+        assert!(!hint.is_empty());
+    }
+    assert_eq!(stage.hooks().await?, before);
+
+    // A list that is too long is one fault, however many of its hooks are bad.
+    let patch = json!({"hooks": {"before": vec![shell("echo `id`"); 17], "after": [shell("~")]}});
+    let refused = stage.admin.patch(&stage.path, &patch).await?.expect(422)?;
+    let errors = refused.json["errors"].as_array().ok_or("a list")?;
+    let fields: Vec<_> = errors.iter().map(|error| &error["field"]).collect();
+    assert_eq!(fields, ["hooks.before", "hooks.after[0].shell"]);
+
+    // A new policy is told the same.
+    let hooks = json!({"after": [shell("a="), shell("$X")]});
+    let body = with(&stage.body, json!({"hooks": hooks}));
+    let refused = stage.admin.post(POLICIES, &body).await?.expect(422)?;
+    let errors = refused.json["errors"].as_array().ok_or("a list")?;
+    let rules: Vec<_> = errors.iter().map(|error| &error["rule"]).collect();
+    assert_eq!(rules, ["assignment", "expansion"]);
+    Ok(())
+}

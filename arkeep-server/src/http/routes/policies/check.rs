@@ -44,8 +44,8 @@ pub(super) fn policy(sent: &Sent) -> Result<(), Problem> {
             "must be at least 1; leave it out for no limit",
         );
     }
-    checks.finish()?;
-    hooks(sent)
+    hooks(&mut checks, sent);
+    checks.finish()
 }
 
 fn sources(checks: &mut Checks, sources: &[Source]) {
@@ -198,40 +198,39 @@ fn is_time_of_day(text: &str) -> bool {
 }
 
 // The agent judges again, by its owner's policy; what no agent could run is refused here.
-fn hooks(sent: &Sent) -> Result<(), Problem> {
+fn hooks(checks: &mut Checks, sent: &Sent) {
     let lists = [
         ("before", &sent.hooks.before),
         ("after", &sent.hooks.after),
         ("on_failure", &sent.hooks.on_failure),
     ];
     for (phase, hooks) in lists {
-        if hooks.len() > 16 {
-            return Err(Problem::invalid(
-                format!("hooks.{phase}"),
-                "may have 16 entries at most",
-            ));
+        if hooks.len() > MANY_HOOKS {
+            let field = format!("hooks.{phase}");
+            checks.that(false, field, "may have 16 entries at most");
+            continue;
         }
         for (index, hook) in hooks.iter().enumerate() {
             if let Err(refusal) = HookSpec::check(raw(hook)) {
-                return Err(refused(format!("hooks.{phase}[{index}]"), &refusal));
+                refused(checks, format!("hooks.{phase}[{index}]"), &refusal);
             }
         }
     }
-    Ok(())
 }
 
 // A span counts the bytes of the shell text, so the field it goes with is that text.
-fn refused(hook: String, refusal: &HookRefusal) -> Problem {
+fn refused(checks: &mut Checks, hook: String, refusal: &HookRefusal) {
     let span = refusal.span().map(|span| [span.start, span.end]);
     let field = match span {
         Some(_) => format!("{hook}.shell"),
         None => hook,
     };
-    Problem::invalid(field, refusal.hint()).found(Finding {
+    let finding = Finding {
         rule: refusal.rule().name(),
         span,
         hint: refusal.hint().to_owned(),
-    })
+    };
+    checks.found(field, finding);
 }
 
 fn raw(hook: &Hook) -> RawHook {
@@ -246,6 +245,7 @@ fn raw(hook: &Hook) -> RawHook {
 
 const OWN_TAGS: [&str; 2] = ["policy:", "job:"];
 const MANY: usize = 1_000;
+const MANY_HOOKS: usize = 16;
 const TOO_MANY: &str = "may have 1000 entries at most";
 const A_YEAR: u64 = 366 * 24 * 60 * 60;
 
