@@ -229,3 +229,22 @@ async fn a_program_is_not_let_in_while_the_truth_cannot_be_had() -> TestResult {
     assert!(matches!(refused, Err(AuthError::Unavailable(_))));
     Ok(())
 }
+
+/// A13: an expired token is listed for a month, so that its owner sees what stopped working.
+#[tokio::test]
+async fn an_expired_token_is_shown_for_thirty_days() -> TestResult {
+    let shop = Shop::build(Role::Admin).await?;
+    for _ in 0..2 {
+        shop.make(&[Scope::Read]).await?;
+    }
+    let gone = noon().plus(31 * DAY);
+
+    assert_eq!(shop.tokens.prune(gone).await?, 0);
+    assert_eq!(shop.tokens.list(shop.ada).await?.len(), 2);
+    assert_eq!(
+        shop.tokens.prune(gone.plus(Duration::from_secs(1))).await?,
+        2
+    );
+    assert!(shop.tokens.list(shop.ada).await?.is_empty());
+    Ok(())
+}

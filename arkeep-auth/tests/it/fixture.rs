@@ -45,7 +45,7 @@ impl House {
         Self::assemble(store, tokens, HashCost::for_testing()).await
     }
 
-    async fn assemble(
+    pub(crate) async fn assemble(
         store: Arc<MemoryStore>,
         tokens: Arc<AccessTokens>,
         cost: HashCost,

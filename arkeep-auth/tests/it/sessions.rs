@@ -4,7 +4,7 @@ use std::time::Duration;
 use arkeep_auth::session::{ChangePasswordError, LogOut, LoginError, RefreshError};
 use arkeep_auth::testing::MemoryStore;
 use arkeep_auth::user::{Credentials, PasswordChange};
-use arkeep_auth::{AuthError, Epoch, PasswordHash, Role, SessionStore as _, UserStore};
+use arkeep_auth::{AuthError, Epoch, HashCost, PasswordHash, Role, SessionStore as _, UserStore};
 use arkeep_core::{SecretString, StoreError, UserId};
 use async_trait::async_trait;
 
@@ -547,5 +547,27 @@ async fn a_password_that_is_changed_while_it_is_checked_opens_nothing() -> TestR
     let refused = house.log_in("ada@example.com").await;
 
     assert!(matches!(refused, Err(LoginError::Refused)), "{refused:?}");
+    Ok(())
+}
+
+/// A7: a hash of lower parameters is replaced at the next login, one of the present ones stays.
+#[tokio::test]
+async fn a_login_strengthens_a_hash_that_is_too_weak_and_no_other() -> TestResult {
+    let weak = House::hashing_at(HashCost::for_testing_with(64)).await?;
+    let ada = weak.add("ada@example.com", Role::Viewer).await?;
+    let (store, tokens) = (Arc::clone(&weak.store), Arc::clone(&weak.tokens));
+    let strong = HashCost::for_testing_with(128);
+    let strong = House::assemble(store, tokens, strong).await?;
+    let mut seen = Vec::new();
+
+    for house in [&weak, &strong, &strong] {
+        house.log_in("ada@example.com").await?;
+        let stored = house.store.find(ada).await?.and_then(|ada| ada.password);
+        seen.push(stored.ok_or("no password")?.as_str().to_owned());
+    }
+
+    assert!(seen[0].contains("m=64,"), "{}", seen[0]);
+    assert!(seen[1].contains("m=128,"), "{}", seen[1]);
+    assert_eq!(seen[1], seen[2]);
     Ok(())
 }
