@@ -1,11 +1,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arkeep_auth::session::{ChangePasswordError, LogOut, LoginError, RefreshError};
+use arkeep_auth::session::{
+    ChangePasswordError, LogOut, LoginError, RefreshError, RefreshToken, SealedSuccessor,
+};
 use arkeep_auth::testing::MemoryStore;
 use arkeep_auth::user::{Credentials, PasswordChange};
 use arkeep_auth::{AuthError, Epoch, HashCost, PasswordHash, Role, SessionStore as _, UserStore};
-use arkeep_core::{SecretString, StoreError, UserId};
+use arkeep_core::{SecretString, StoreError, SystemEntropy, UserId};
 use async_trait::async_trait;
 
 use crate::fixture::{House, PASSWORD, TestResult, noon};
@@ -569,5 +571,39 @@ async fn a_login_strengthens_a_hash_that_is_too_weak_and_no_other() -> TestResul
     assert!(seen[0].contains("m=64,"), "{}", seen[0]);
     assert!(seen[1].contains("m=128,"), "{}", seen[1]);
     assert_eq!(seen[1], seen[2]);
+    Ok(())
+}
+
+/// A6: what a store keeps of a successor, for the store, is what opens later.
+#[test]
+fn a_sealed_successor_is_its_bytes() -> TestResult {
+    let (spent, next) = (
+        RefreshToken::generate(&SystemEntropy),
+        RefreshToken::generate(&SystemEntropy),
+    );
+    let sealed = spent.seal_successor(&next, &SystemEntropy);
+
+    let kept = SealedSuccessor::from_bytes(sealed.as_bytes().to_vec());
+
+    let opened = spent.open_successor(&kept).ok_or("it opens")?;
+    assert_eq!(opened.digest(), next.digest());
+    assert!(next.open_successor(&kept).is_none());
+    Ok(())
+}
+
+/// A6: sessions are listed while they live, and forgotten when they are over.
+#[tokio::test]
+async fn sessions_are_listed_and_pruned() -> TestResult {
+    let house = House::build().await?;
+    let ada = house.add("ada@example.com", Role::Viewer).await?;
+    for _ in 0..3 {
+        house.log_in("ada@example.com").await?;
+    }
+    let over = noon().plus(Duration::from_secs(30 * 24 * 60 * 60));
+
+    assert_eq!(house.sessions.list(ada, noon()).await?.len(), 3);
+    assert_eq!(house.sessions.prune(noon()).await?, 0);
+    assert_eq!(house.sessions.prune(over).await?, 3);
+    assert!(house.sessions.list(ada, noon()).await?.is_empty());
     Ok(())
 }
