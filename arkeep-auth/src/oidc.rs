@@ -45,7 +45,7 @@ use arkeep_core::{SecretString, StoreError, Timestamp};
 use async_trait::async_trait;
 
 pub use discovery::DiscoveryError;
-pub use guarded::GuardedClient;
+pub use guarded::{ConnectError, GuardedClient};
 pub use id_token::IdTokenError;
 pub use login::{Answer, BeginError, Begun, FinishError, Pending, RelyingParty, ResumeError};
 pub use reach::Reach;

@@ -276,11 +276,11 @@ impl App {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
         });
-        let outbound = providers::outbound(&config)?;
+        let (outbound, tls_outbound) = providers::outbound(&config)?;
         let messenger = Messenger::new(MessengerParts {
             deliveries: store.clone(),
             sealer: Arc::clone(&sealer),
-            wires: Wires::new(outbound.clone()),
+            wires: Wires::new(outbound.clone(), tls_outbound),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         });

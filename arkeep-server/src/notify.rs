@@ -17,8 +17,10 @@
 //! Addresses come from administrators, and are called by this process: through the client that identity
 //! providers are called with, which follows nothing and does not reach its own machine.
 
+mod mail;
 mod message;
 pub mod signature;
+mod smtp;
 mod wire;
 
 use std::sync::Arc;
@@ -37,6 +39,7 @@ use crate::store::deliveries::{Claimed, DeliveryStore, Outcome, Settlement};
 use crate::store::sealed;
 
 pub use message::Message;
+pub use smtp::MailError;
 pub use wire::{SendError, Wires};
 
 /// What a [`Messenger`] stands on.

@@ -1,9 +1,12 @@
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Url, redirect};
+
+use tokio::net::TcpStream;
 
 use super::{Reach, WebError};
 
@@ -15,6 +18,18 @@ use super::{Reach, WebError};
 pub struct GuardedClient {
     client: Client,
     reach: Reach,
+}
+
+/// There is no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The name leads to no address that may be called.
+    #[error("the address may not be called")]
+    Address,
+    /// Nobody takes it, or the name leads nowhere.
+    #[error("nobody takes the connection")]
+    Unreachable(#[source] io::Error),
 }
 
 impl GuardedClient {
@@ -36,6 +51,20 @@ impl GuardedClient {
     /// within reach; [`WebError::Address`] otherwise. A name is looked up when the request is sent.
     pub fn request(&self, method: Method, url: &str) -> Result<RequestBuilder, WebError> {
         Ok(self.client.request(method, self.check(url)?))
+    }
+
+    /// A bare connection to the first address within reach that takes one, for what is not HTTP.
+    pub async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+        let found = tokio::net::lookup_host((bare(host), port)).await;
+        let found = found.map_err(ConnectError::Unreachable)?;
+        let mut failed = ConnectError::Address;
+        for address in found.filter(|address| self.reach.covers(address.ip())) {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failed = ConnectError::Unreachable(error),
+            }
+        }
+        Err(failed)
     }
 
     /// Whether an address has the form of one that may be called: HTTPS; on this machine, where nobody

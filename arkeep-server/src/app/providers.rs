@@ -39,11 +39,14 @@ pub(super) fn relying_party(
 }
 
 /// Reaches no special addresses but those that the operator allows.
-pub(super) fn outbound(config: &ServeConfig) -> Result<GuardedClient, ClientError> {
+pub(super) fn outbound(
+    config: &ServeConfig,
+) -> Result<(GuardedClient, Arc<ClientConfig>), ClientError> {
     let allowed = config.outbound_allow.clone();
     let reach = Reach::also(move |address| allowed.iter().any(|network| network.contains(address)));
-    let client = reqwest::Client::builder().tls_backend_preconfigured(tls()?);
-    Ok(GuardedClient::new(client, reach)?)
+    let tls = tls()?;
+    let client = reqwest::Client::builder().tls_backend_preconfigured(tls.clone());
+    Ok((GuardedClient::new(client, reach)?, Arc::new(tls)))
 }
 
 fn tls() -> Result<ClientConfig, rustls::Error> {

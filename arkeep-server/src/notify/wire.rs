@@ -1,19 +1,24 @@
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
-use arkeep_auth::oidc::{GuardedClient, WebError};
+use arkeep_auth::oidc::{ConnectError, GuardedClient, WebError};
 use arkeep_core::{ExposeSecret as _, SecretString, Timestamp};
 use reqwest::{Method, RequestBuilder, header};
+use rustls::ClientConfig;
 use serde_json::json;
 
-use super::Message;
 use super::signature::{self, sign};
-use crate::store::channels::{ChannelConfig, HealthchecksConfig, NtfyConfig, WebhookConfig};
+use super::{MailError, Message, mail, smtp};
+use crate::store::channels::{
+    ChannelConfig, EmailConfig, HealthchecksConfig, NtfyConfig, WebhookConfig,
+};
 
 /// The ways out of this process.
 #[derive(Debug, Clone)]
 pub struct Wires {
     web: GuardedClient,
+    tls: Arc<ClientConfig>,
 }
 
 /// A message was not taken. No address and no secret is in it.
@@ -32,6 +37,9 @@ pub enum SendError {
     /// It answers, and not with success.
     #[error("the receiver answers with status {0}")]
     Status(u16),
+    /// The mail server did not take it.
+    #[error(transparent)]
+    Mail(#[from] MailError),
     /// The channel's secret does not open.
     #[error("the channel's secret cannot be opened")]
     Secret(#[source] Box<dyn Error + Send + Sync>),
@@ -41,13 +49,13 @@ pub enum SendError {
 }
 
 impl Wires {
-    /// HTTP goes through this client.
+    /// HTTP goes through this client, mail through connections of its, with these certificates.
     #[must_use]
-    pub const fn new(web: GuardedClient) -> Self {
-        Self { web }
+    pub const fn new(web: GuardedClient, tls: Arc<ClientConfig>) -> Self {
+        Self { web, tls }
     }
 
-    /// Sends a message, and waits until it is taken, for ten seconds at most.
+    /// Sends a message, and waits until it is taken: for ten seconds at most, and thirty for mail.
     ///
     /// # Errors
     ///
@@ -63,6 +71,11 @@ impl Wires {
             ChannelConfig::Webhook(config) => self.webhook(config, secret, message, now)?,
             ChannelConfig::Ntfy(config) => self.ntfy(config, secret, message)?,
             ChannelConfig::Healthchecks(config) => self.healthchecks(config, secret, message)?,
+            ChannelConfig::Email(config) => {
+                let sent = self.email(config, secret, message, now);
+                let sent = tokio::time::timeout(MAIL_PATIENCE, sent).await;
+                return sent.map_err(|_| SendError::Slow)?;
+            }
         };
         let request = request.header(header::USER_AGENT, "arkeep-server");
         let answer = tokio::time::timeout(PATIENCE, request.send())
@@ -133,6 +146,23 @@ impl Wires {
         Ok(self.post(&url)?.body(text))
     }
 
+    async fn email(
+        &self,
+        config: &EmailConfig,
+        secret: Option<&SecretString>,
+        message: &Message,
+        now: Timestamp,
+    ) -> Result<(), SendError> {
+        let stream = self.web.connect(&config.host, config.port).await;
+        let stream = stream.map_err(|error| match error {
+            ConnectError::Unreachable(error) => SendError::Mail(MailError::Gone(error)),
+            _ => SendError::Address,
+        })?;
+        let mail = mail::compose(config, message, now);
+        smtp::hand_over(stream, &self.tls, config, secret, &mail).await?;
+        Ok(())
+    }
+
     fn post(&self, url: &str) -> Result<RequestBuilder, SendError> {
         self.web
             .request(Method::POST, url)
@@ -158,3 +188,4 @@ fn unreachable(error: reqwest::Error) -> SendError {
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
+const MAIL_PATIENCE: Duration = Duration::from_secs(30);

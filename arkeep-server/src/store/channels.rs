@@ -115,6 +115,8 @@ pub enum ChannelKind {
     Ntfy,
     /// A check at Healthchecks; the secret is the last part of its address.
     Healthchecks,
+    /// Mail, through a server that takes it in; the secret is the password there.
+    Email,
 }
 
 impl ChannelKind {
@@ -125,6 +127,7 @@ impl ChannelKind {
             Self::Webhook => "webhook",
             Self::Ntfy => "ntfy",
             Self::Healthchecks => "healthchecks",
+            Self::Email => "email",
         }
     }
 }
@@ -144,7 +147,7 @@ impl FromStr for ChannelKind {
     type Err = UnknownChannelKind;
 
     fn from_str(text: &str) -> Result<Self, UnknownChannelKind> {
-        [Self::Webhook, Self::Ntfy, Self::Healthchecks]
+        [Self::Webhook, Self::Ntfy, Self::Healthchecks, Self::Email]
             .into_iter()
             .find(|kind| kind.as_str() == text)
             .ok_or(UnknownChannelKind)
@@ -162,6 +165,8 @@ pub enum ChannelConfig {
     Ntfy(NtfyConfig),
     /// A watchman for what should happen and does not.
     Healthchecks(HealthchecksConfig),
+    /// People.
+    Email(EmailConfig),
 }
 
 /// See [`ChannelKind::Webhook`].
@@ -190,6 +195,44 @@ pub struct HealthchecksConfig {
     pub url: String,
 }
 
+/// See [`ChannelKind::Email`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmailConfig {
+    /// The server that takes the mail in.
+    pub host: String,
+    /// Its port.
+    #[serde(default = "submission")]
+    pub port: u16,
+    /// How it is spoken with.
+    #[serde(default)]
+    pub tls: MailTls,
+    /// Who logs in there, if anybody must.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Whom the mail is from.
+    pub from: String,
+    /// Whom it is for.
+    pub to: Vec<String>,
+}
+
+const fn submission() -> u16 {
+    587
+}
+
+/// How a mail server is spoken with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailTls {
+    /// It is asked for TLS before anything is said.
+    #[default]
+    Starttls,
+    /// It speaks TLS from the start.
+    Implicit,
+    /// In the clear, to this machine alone.
+    None,
+}
+
 impl ChannelConfig {
     /// Its kind.
     #[must_use]
@@ -198,6 +241,7 @@ impl ChannelConfig {
             Self::Webhook(_) => ChannelKind::Webhook,
             Self::Ntfy(_) => ChannelKind::Ntfy,
             Self::Healthchecks(_) => ChannelKind::Healthchecks,
+            Self::Email(_) => ChannelKind::Email,
         }
     }
 
@@ -217,6 +261,7 @@ impl ChannelConfig {
             ChannelKind::Webhook => Self::Webhook(serde_json::from_value(value)?),
             ChannelKind::Ntfy => Self::Ntfy(serde_json::from_value(value)?),
             ChannelKind::Healthchecks => Self::Healthchecks(serde_json::from_value(value)?),
+            ChannelKind::Email => Self::Email(serde_json::from_value(value)?),
         })
     }
 }

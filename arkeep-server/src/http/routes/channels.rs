@@ -1,5 +1,7 @@
 //! Who is told of what happens.
 
+use std::net::IpAddr;
+
 use arkeep_auth::oidc::GuardedClient;
 use arkeep_core::{ChannelId, DeliveryId, ExposeSecret, SecretString};
 use axum::extract::State;
@@ -17,7 +19,7 @@ use super::super::problem::Problem;
 use super::super::services::Api;
 use super::{PageBody, created, page};
 use crate::store::channels::{
-    Channel, ChannelConfig, ChannelEdit, ChannelKind, EVENTS, NewChannel,
+    Channel, ChannelConfig, ChannelEdit, ChannelKind, EVENTS, EmailConfig, MailTls, NewChannel,
 };
 use crate::store::{SecretChange, sealed};
 
@@ -241,13 +243,13 @@ fn check(sent: &Sent) -> Result<ChannelConfig, Problem> {
     checks.that(
         kind.is_some(),
         "kind",
-        "must be webhook, ntfy or healthchecks",
+        "must be webhook, email, ntfy or healthchecks",
     );
     let config = kind.and_then(|kind| ChannelConfig::read(kind, sent.config.clone()).ok());
     checks.that(
         config.is_some() || kind.is_none(),
         "config",
-        "must have what the kind needs, and nothing else: url, and for ntfy topic",
+        "must have what the kind needs, and nothing else: url; topic for ntfy; host, from and to for email",
     );
     if let Some(config) = &config {
         addressed(config, &mut checks);
@@ -257,6 +259,13 @@ fn check(sent: &Sent) -> Result<ChannelConfig, Problem> {
             fits(kind, secret.expose_secret()),
             "secret",
             "must have 1 to 1024 bytes; letters, digits, - _ and / for healthchecks",
+        );
+    }
+    if let Some(ChannelConfig::Email(config)) = &config {
+        checks.that(
+            config.username.is_some() || sent.secret.is_none(),
+            "config.username",
+            "must say who logs in with the secret",
         );
     }
     checks.that(
@@ -280,6 +289,7 @@ fn check(sent: &Sent) -> Result<ChannelConfig, Problem> {
 
 fn addressed(config: &ChannelConfig, checks: &mut Checks) {
     let (url, bare) = match config {
+        ChannelConfig::Email(config) => return mailed(config, checks),
         ChannelConfig::Webhook(config) => (&config.url, false),
         ChannelConfig::Ntfy(config) => {
             // What ntfy takes for a topic.
@@ -298,6 +308,58 @@ fn addressed(config: &ChannelConfig, checks: &mut Checks) {
         "config.url",
         "must be an address such as https://hooks.example.org/arkeep, without a password",
     );
+}
+
+fn mailed(config: &EmailConfig, checks: &mut Checks) {
+    let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':');
+    let fine = (1..=255).contains(&config.host.len()) && config.host.chars().all(letter);
+    checks.that(fine, "config.host", "must be a name or an address");
+    checks.that(config.port != 0, "config.port", "must be 1 to 65535");
+    let here = config.host == "localhost"
+        || config
+            .host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    checks.that(
+        config.tls != MailTls::None || here,
+        "config.tls",
+        "must be starttls or implicit; none is for this machine alone",
+    );
+    if let Some(user) = &config.username {
+        let fine = (1..=255).contains(&user.len()) && is_plain(user);
+        checks.that(fine, "config.username", "must have 1 to 255 bytes");
+    }
+    checks.that(
+        is_mailbox(&config.from),
+        "config.from",
+        "must be an address such as arkeep@example.org",
+    );
+    checks.that(
+        (1..=20).contains(&config.to.len()),
+        "config.to",
+        "must have 1 to 20 entries",
+    );
+    for (index, to) in config.to.iter().enumerate() {
+        let field = format!("config.to[{index}]");
+        checks.that(
+            is_mailbox(to),
+            field,
+            "must be an address such as ada@example.org",
+        );
+    }
+}
+
+/// As much of RFC 5321 §4.1.2 as needs no quotes: nothing in it ends a command or a header.
+fn is_mailbox(text: &str) -> bool {
+    let letter = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c);
+    text.len() <= 254
+        && text.split_once('@').is_some_and(|(name, host)| {
+            let host_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+            !name.is_empty()
+                && name.chars().all(letter)
+                && !host.is_empty()
+                && host.chars().all(host_letter)
+        })
 }
 
 fn fits(kind: ChannelKind, secret: &str) -> bool {

@@ -9,6 +9,7 @@ use by_definition::hmac_sha256;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use super::client::Client;
 use super::receiver::{Answer, Receiver};
@@ -365,6 +366,146 @@ async fn ntfy_and_healthchecks_get_what_they_understand() -> Fallible {
     assert_eq!(seen[0].json()["title"], "Arkeep can reach you here");
     assert_eq!(seen[1].path, "POST /ping/s3cret-token/log");
     assert!(seen[1].body.starts_with(b"Arkeep can reach you here\n"));
+    Ok(())
+}
+
+/// A mail server that takes everything, and what it was told.
+async fn mail_server() -> Fallible<(u16, tokio::task::JoinHandle<std::io::Result<String>>)> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let serve = async move {
+        let (stream, _) = listener.accept().await?;
+        let mut stream = BufReader::new(stream);
+        let (mut heard, mut in_mail) = (String::new(), false);
+        stream.write_all(b"220 hi\r\n").await?;
+        while stream.read_line(&mut heard).await? > 0 {
+            let line = heard.lines().last().unwrap_or_default();
+            let answer = match (in_mail, line) {
+                (true, ".") => "250 taken\r\n",
+                (true, _) => continue,
+                (_, "DATA") => "354 go on\r\n",
+                (_, line) if line.starts_with("AUTH") => "235 welcome\r\n",
+                (_, line) if line.starts_with("EHLO") => "250-me\r\n250 AUTH PLAIN\r\n",
+                _ => "250 ok\r\n",
+            };
+            in_mail = line == "DATA";
+            stream.write_all(answer.as_bytes()).await?;
+        }
+        Ok(heard)
+    };
+    Ok((port, tokio::spawn(serve)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_is_handed_over() -> Fallible {
+    let (_server, mut admin) = start().await?;
+    let (port, heard) = mail_server().await?;
+    let body = json!({
+        "name": "people", "kind": "email", "secret": "hunter2", "events": ["job.failed"],
+        "config": {"host": "127.0.0.1", "port": port, "tls": "none", "username": "ada",
+            "from": "arkeep@example.org", "to": ["ada@example.org", "bob@example.org"]},
+    });
+    let made = admin.create(CHANNELS, &body).await?;
+    let path = format!("{CHANNELS}/{}", made["id"].as_str().unwrap_or_default());
+
+    let tested = admin.post(&format!("{path}/test"), &json!({})).await?;
+
+    assert_eq!(
+        tested.expect(200)?.json,
+        json!({"delivered": true, "error": null})
+    );
+    let heard = heard.await??;
+    for line in [
+        "AUTH PLAIN AGFkYQBodW50ZXIy\r\n",
+        "MAIL FROM:<arkeep@example.org>\r\n",
+        "RCPT TO:<ada@example.org>\r\n",
+        "RCPT TO:<bob@example.org>\r\n",
+        "Auto-Submitted: auto-generated\r\n",
+        "\r\n.\r\nQUIT\r\n",
+    ] {
+        assert!(heard.contains(line), "{line}: {heard}");
+    }
+    for (config, field) in [
+        (json!({"tls": "none", "host": "mail.example"}), "config.tls"),
+        (
+            json!({"tls": "starttls", "host": "mail example"}),
+            "config.host",
+        ),
+        (json!({"from": "a@b>\r\nDATA"}), "config.from"),
+        (json!({"to": []}), "config.to"),
+        (
+            json!({"to": ["ada@example.org", "Ada <ada@example.org>"]}),
+            "config.to[1]",
+        ),
+        (json!({"username": null}), "config.username"),
+    ] {
+        let mut other = body.clone();
+        for (name, value) in config.as_object().into_iter().flatten() {
+            other["config"][name] = value.clone();
+        }
+        let refused = admin.post(CHANNELS, &other).await?;
+        assert_eq!(
+            (refused.status, refused.fields()),
+            (422, vec![field.to_owned()]),
+            "{config}"
+        );
+    }
+    Ok(())
+}
+
+/// S11
+#[tokio::test(flavor = "multi_thread")]
+async fn no_mail_goes_to_the_own_machine() -> Fallible {
+    let (_server, mut admin) = Server::with_admin().await?;
+    let (port, heard) = mail_server().await?;
+    for host in ["127.0.0.1", "localhost", "::1"] {
+        let body = json!({
+            "name": host, "kind": "email", "events": ["job.failed"],
+            "config": {"host": host, "port": port, "tls": "none",
+                "from": "arkeep@example.org", "to": ["ada@example.org"]},
+        });
+        let made = admin.create(CHANNELS, &body).await?;
+        let path = format!("{CHANNELS}/{}", made["id"].as_str().unwrap_or_default());
+        let tested = admin
+            .post(&format!("{path}/test"), &json!({}))
+            .await?
+            .expect(200)?;
+        assert_eq!(
+            tested.json["error"], "the address may not be called",
+            "{host}"
+        );
+    }
+    assert!(!heard.is_finished());
+    heard.abort();
+    Ok(())
+}
+
+/// S13: a run whose agent stayed away until its deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_never_began_is_told() -> Fallible {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let server = Server::start_with(TempDir::new()?, &OPTIONS, clock.clone()).await?;
+    let mut admin = server.set_up().await?;
+    let receiver = Receiver::start().await?;
+    let body = webhook("hook", &receiver.url, &["job.missed"]);
+    admin.create(CHANNELS, &body).await?;
+    let mut policy = super::resources::policy(&mut admin).await?;
+    policy["deadline"] = json!(60);
+    let policy = admin.create("/api/v1/policies", &policy).await?;
+    let run = format!(
+        "/api/v1/policies/{}/run",
+        policy["id"].as_str().unwrap_or_default()
+    );
+    let job = admin.post(&run, &json!({})).await?.expect(202)?;
+
+    clock.advance(Duration::from_secs(61));
+    receiver.until(1).await?;
+
+    let told = receiver.seen()[0].json();
+    assert_eq!(told["type"], "job.missed");
+    assert_eq!(told["title"], "Backup of nightly on db1 did not run");
+    assert_eq!(told["data"]["job_id"], job.json["job_id"]);
+    assert_eq!(told["data"]["state"], "expired");
     Ok(())
 }
 

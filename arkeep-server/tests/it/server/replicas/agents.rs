@@ -15,14 +15,14 @@ use super::super::{ADA, Fallible, PASSWORD, eventually};
 use super::{Replica, Site};
 
 /// A machine whose stream is open at one replica.
-struct Machine {
-    id: String,
+pub(super) struct Machine {
+    pub(super) id: String,
     connector: Connector,
-    link: Link,
+    pub(super) link: Link,
 }
 
 /// Makes an agent at one replica, and connects it to another.
-async fn machine(admin: &mut Client, name: &str, to: &Replica) -> Fallible<Machine> {
+pub(super) async fn machine(admin: &mut Client, name: &str, to: &Replica) -> Fallible<Machine> {
     let made = admin
         .create("/api/v1/agents", &json!({ "name": name }))
         .await?;
@@ -64,7 +64,7 @@ impl Machine {
         Ok(tokio::time::timeout(PATIENCE, self.link.next()).await??)
     }
 
-    async fn assignment(&mut self) -> Fallible<Assignment> {
+    pub(super) async fn assignment(&mut self) -> Fallible<Assignment> {
         loop {
             if let ServerSaying::Assignment(assignment) = self.next().await? {
                 return Ok(*assignment);
@@ -78,7 +78,7 @@ impl Machine {
         Ok(tokio::time::timeout(PATIENCE, ended).await?)
     }
 
-    async fn begin(&mut self, assignment: &Assignment) -> Fallible {
+    pub(super) async fn begin(&mut self, assignment: &Assignment) -> Fallible {
         let accepted = AgentSaying::Accepted(HeldJob::from(assignment));
         self.link.send(&accepted).await?;
         let report = JobReport {
@@ -94,7 +94,7 @@ impl Machine {
     }
 }
 
-async fn policy(admin: &mut Client, agent: &str, name: &str) -> Fallible<String> {
+pub(super) async fn policy(admin: &mut Client, agent: &str, name: &str) -> Fallible<String> {
     let disk = json!({"name": name, "kind": "local", "location": {"path": format!("/srv/{name}")}});
     let disk = admin.create("/api/v1/destinations", &disk).await?;
     let body = json!({
@@ -108,7 +108,7 @@ async fn policy(admin: &mut Client, agent: &str, name: &str) -> Fallible<String>
     Ok(id.unwrap_or_default().to_owned())
 }
 
-async fn run(admin: &mut Client, policy: &str) -> Fallible<String> {
+pub(super) async fn run(admin: &mut Client, policy: &str) -> Fallible<String> {
     let path = format!("/api/v1/policies/{policy}/run");
     let started = admin.post(&path, &json!({})).await?.expect(202)?;
     Ok(started.string("/job_id"))
