@@ -326,6 +326,8 @@ mod tests {
             ("a 'b", Rule::Syntax, "'"),
             ("a \"b\\\"", Rule::Syntax, "\""),
             ("a << b", Rule::HereDocument, "<<"),
+            ("abc << d", Rule::HereDocument, "<<"),
+            ("abc $'d'", Rule::Quoting, "$'"),
             ("a <(b)", Rule::ProcessSubstitution, "<("),
             ("a >(b)", Rule::ProcessSubstitution, ">("),
             ("a=(b)", Rule::Assignment, "("),
@@ -337,6 +339,9 @@ mod tests {
             ("a |{ b; }", Rule::Compound, "{"),
             ("a {", Rule::Compound, "{"),
             ("a {b}> c", Rule::Redirection, "{"),
+            ("a {b_c}> d", Rule::Redirection, "{"),
+            ("a {b,c}>d", Rule::Brace, "{"),
+            ("a {b}c", Rule::Brace, "{"),
             ("a {b,c}", Rule::Brace, "{"),
             ("a b{ c", Rule::Brace, "{"),
         ] {
