@@ -73,7 +73,10 @@ impl Messenger {
     pub async fn round(&self) -> Result<usize, StoreError> {
         let (mut under_way, mut attempts) = (JoinSet::new(), 0);
         loop {
-            while let Some(claimed) = self.claim().await? {
+            while under_way.len() < AT_ONCE {
+                let Some(claimed) = self.claim().await? else {
+                    break;
+                };
                 let own = self.clone();
                 under_way.spawn(async move { own.attempt(claimed).await });
             }
@@ -102,7 +105,7 @@ impl Messenger {
                 Some(_) = under_way.join_next() => {}
                 _ = ticks.tick() => {}
             }
-            loop {
+            while under_way.len() < AT_ONCE {
                 match self.claim().await {
                     Ok(None) => break,
                     Ok(Some(claimed)) => {
@@ -222,6 +225,9 @@ fn pause(failures_before: u32) -> Duration {
 const PACE: Duration = Duration::from_millis(500);
 /// How long whoever has a turn may take: much longer than an attempt.
 const TURN: Duration = Duration::from_secs(60);
+/// How many channels are sent to at the same time, so that many dead ones take no descriptors from
+/// those who ask this server for something.
+const AT_ONCE: usize = 64;
 const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 #[cfg(test)]

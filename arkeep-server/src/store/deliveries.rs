@@ -25,7 +25,8 @@ use super::{Listed, Page};
 #[async_trait]
 pub trait DeliveryStore: fmt::Debug + Send + Sync {
     /// Takes the turn of a channel for which something waits and which may be tried now, and gives the
-    /// oldest that waits. The turn runs out at `until`.
+    /// oldest that waits. The turn runs out at `until`, [`LONGEST_REST`] from now at the latest.
+    /// Channels that took the last one come first, then those that have rested longest.
     async fn claim_delivery(
         &self,
         now: Timestamp,
@@ -144,6 +145,10 @@ pub struct Settled {
     /// How many deliveries are not tried any more, with this one.
     pub given_up: u64,
 }
+
+/// The longest that a channel may rest. A rest or a turn that ends later than that was noted while the
+/// clock was ahead, and counts as ended.
+pub const LONGEST_REST: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// How long a channel is tried in vain before what has waited as long is given up.
 pub const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);

@@ -7,6 +7,7 @@ use arkeep_core::{ChannelId, DeliveryId, ExposeSecret, SecretString};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -105,7 +106,7 @@ pub(super) async fn create(
         created_at: now,
     };
     let channel = api.stores.channels.create_channel(&new).await?;
-    audit::added(&Writable::from(channel.clone()));
+    audit::added(&audited(channel.clone()));
     if channel.secret.is_some() {
         audit::secret("secret");
     }
@@ -170,7 +171,10 @@ pub(super) async fn change(
         at: api.clock.now(),
     };
     let after = api.stores.channels.update_channel(&edit).await?;
-    audit::changed(&Writable::from(before), &Writable::from(after.clone()));
+    if url_of(&before.config) != url_of(&after.config) {
+        audit::secret("config.url");
+    }
+    audit::changed(&audited(before), &audited(after.clone()));
     if edit.secret != SecretChange::Keep {
         audit::secret("secret");
     }
@@ -186,7 +190,7 @@ pub(super) async fn delete(
     if_match.check(channel.version)?;
     let version = if_match.version(channel.version);
     api.stores.channels.delete_channel(id, version).await?;
-    audit::removed(&Writable::from(channel));
+    audit::removed(&audited(channel));
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -234,6 +238,30 @@ impl Api {
         let binding = sealed::channel_secret(id);
         Ok(self.sealer.seal_str(secret, &binding)?.into_bytes())
     }
+}
+
+const fn url_of(config: &ChannelConfig) -> Option<&String> {
+    match config {
+        ChannelConfig::Webhook(config) => Some(&config.url),
+        ChannelConfig::Ntfy(config) => Some(&config.url),
+        ChannelConfig::Healthchecks(config) => Some(&config.url),
+        ChannelConfig::Email(_) => None,
+    }
+}
+
+/// The path of an address is what many receivers know their senders by, and the audit log keeps what
+/// it was told for good: it is told where the address leads, and that it changed.
+fn audited(channel: Channel) -> Writable {
+    let mut written = Writable::from(channel);
+    let url = match &mut written.config {
+        ChannelConfig::Webhook(config) => &mut config.url,
+        ChannelConfig::Ntfy(config) => &mut config.url,
+        ChannelConfig::Healthchecks(config) => &mut config.url,
+        ChannelConfig::Email(_) => return written,
+    };
+    let origin = Url::parse(url).map(|url| url.origin().ascii_serialization());
+    *url = origin.unwrap_or_default();
+    written
 }
 
 fn check(sent: &Sent) -> Result<ChannelConfig, Problem> {
@@ -301,8 +329,14 @@ fn addressed(config: &ChannelConfig, checks: &mut Checks) {
         }
         ChannelConfig::Healthchecks(config) => (&config.url, true),
     };
-    let fine =
-        url.len() <= 2_048 && GuardedClient::is_callable(url) && !(bare && url.contains('?'));
+    // What is stored is what is called: a parser of addresses drops line ends and spaces.
+    let written_out = url
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let fine = url.len() <= 2_048
+        && written_out
+        && GuardedClient::is_callable(url)
+        && !(bare && url.contains('?'));
     checks.that(
         fine,
         "config.url",

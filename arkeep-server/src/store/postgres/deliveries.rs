@@ -7,8 +7,8 @@ use super::PostgresStore;
 use super::channels::channel;
 use super::columns::{Columns as _, corrupt, failed, one_more, signed, to_json};
 use crate::store::deliveries::{
-    Claimed, Delivery, DeliveryFilter, DeliveryState, DeliveryStore, Event, Outcome, PATIENCE,
-    Settled, Settlement,
+    Claimed, Delivery, DeliveryFilter, DeliveryState, DeliveryStore, Event, LONGEST_REST, Outcome,
+    PATIENCE, Settled, Settlement,
 };
 use crate::store::{Listed, Page};
 
@@ -24,15 +24,17 @@ impl DeliveryStore for PostgresStore {
         }
         let mut transaction = self.begin().await?;
         let claimed = sqlx::query(
-            "UPDATE channels SET turn = turn + 1, claimed_until = $2 WHERE id = ( \
+            "UPDATE channels SET turn = turn + 1, claimed_until = $3 WHERE id = ( \
                  SELECT id FROM channels c WHERE enabled \
-                 AND (claimed_until IS NULL OR claimed_until <= $1) \
-                 AND (retry_at IS NULL OR retry_at <= $1) \
+                 AND (claimed_until IS NULL OR claimed_until NOT BETWEEN $1 + 1 AND $2) \
+                 AND (retry_at IS NULL OR retry_at NOT BETWEEN $1 + 1 AND $2) \
                  AND EXISTS (SELECT 1 FROM deliveries d \
-                     WHERE d.channel_id = c.id AND d.state = 'pending') LIMIT 1) \
+                     WHERE d.channel_id = c.id AND d.state = 'pending') \
+                 ORDER BY retry_at IS NOT NULL, retry_at LIMIT 1) \
              RETURNING *",
         )
         .bind(now.as_unix_millis())
+        .bind(now.plus(LONGEST_REST).as_unix_millis())
         .bind(until.as_unix_millis())
         .fetch_optional(&mut *transaction)
         .await
@@ -127,12 +129,13 @@ impl PostgresStore {
     async fn has_due(&self, now: Timestamp) -> Result<bool, StoreError> {
         let found = sqlx::query(
             "SELECT 1 FROM channels c WHERE enabled \
-             AND (claimed_until IS NULL OR claimed_until <= $1) \
-             AND (retry_at IS NULL OR retry_at <= $1) \
+             AND (claimed_until IS NULL OR claimed_until NOT BETWEEN $1 + 1 AND $2) \
+             AND (retry_at IS NULL OR retry_at NOT BETWEEN $1 + 1 AND $2) \
              AND EXISTS (SELECT 1 FROM deliveries d \
                  WHERE d.channel_id = c.id AND d.state = 'pending') LIMIT 1",
         )
         .bind(now.as_unix_millis())
+        .bind(now.plus(LONGEST_REST).as_unix_millis())
         .fetch_optional(&self.pool)
         .await
         .map_err(failed)?;

@@ -287,6 +287,26 @@ async fn a_secret_goes_in_and_does_not_come_out() -> Fallible {
     Ok(())
 }
 
+/// S12: the audit log keeps what it was told for good, and a path may be as good as a secret.
+#[tokio::test]
+async fn the_audit_log_is_told_where_an_address_leads_and_no_more() -> Fallible {
+    let (_server, mut admin) = start().await?;
+    let url = |path: &str| format!("https://hooks.example.org:8443/{path}?token={path}");
+    let body = webhook("hook", &url("hunter2"), &["job.failed"]);
+    let made = admin.post(CHANNELS, &body).await?.expect(201)?;
+    let path = made.header("location");
+    let patch = json!({"config": {"url": url("hunter3")}, "secret": null});
+    admin.patch(&path, &patch).await?.expect(200)?;
+    admin.delete(&path).await?.expect(204)?;
+
+    let told = admin.get("/api/v1/audit").await?.expect(200)?.text;
+
+    assert!(!told.contains("hunter"), "{told}");
+    assert!(told.contains("https://hooks.example.org:8443"), "{told}");
+    assert!(told.contains("config.url"), "{told}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn nonsense_is_refused_field_by_field() -> Fallible {
     let (_server, mut admin) = start().await?;
@@ -298,6 +318,18 @@ async fn nonsense_is_refused_field_by_field() -> Fallible {
         (json!({"config": {}}), "config"),
         (json!({"config": {"url": "https://x", "more": 1}}), "config"),
         (json!({"config": 7}), "config"),
+        (
+            json!({"config": {"url": "https://x.example/\n"}}),
+            "config.url",
+        ),
+        (
+            json!({"config": {"url": " https://x.example/"}}),
+            "config.url",
+        ),
+        (
+            json!({"config": {"url": "https://x.example\\@y.example"}}),
+            "config.url",
+        ),
         (json!({"secret": ""}), "secret"),
         (json!({"events": []}), "events"),
         (json!({"events": ["snapshot.missing"]}), "events[0]"),

@@ -312,6 +312,49 @@ async fn a_channel_that_fails_rests_and_keeps_its_order() -> Tested {
     Ok(())
 }
 
+/// S13: noted while the clock was ahead.
+#[tokio::test]
+async fn a_rest_that_lies_years_ahead_is_over() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let store = &sandbox.store;
+    let agent = sandbox.agent().await.id;
+    channel(store, "one", &JOBS).await;
+    end(&sandbox, agent, JobOutcome::Failed, 1).await;
+    let claimed = claim(store, after(10)).await.ok_or("nothing waits")?;
+    settle(store, &claimed, failed(after(300_000_000)), after(10)).await;
+
+    let again = claim(store, after(11)).await.ok_or("it rests")?;
+
+    assert_eq!(again.seq, claimed.seq);
+    assert_eq!(again.failures, 1);
+    Ok(())
+}
+
+/// S13: channels that do not answer are tried after those that do.
+#[tokio::test]
+async fn a_channel_that_took_the_last_one_comes_first() -> Tested {
+    let sandbox = Sandbox::new().await;
+    let store = &sandbox.store;
+    let agent = sandbox.agent().await.id;
+    for name in ["one", "two", "three"] {
+        channel(store, name, &JOBS).await;
+    }
+    end(&sandbox, agent, JobOutcome::Failed, 1).await;
+    for _ in 0..3 {
+        let claimed = claim(store, after(10)).await.ok_or("nothing waits")?;
+        settle(store, &claimed, failed(after(12)), after(10)).await;
+    }
+    let well = channel(store, "well", &JOBS).await;
+    end(&sandbox, agent, JobOutcome::Failed, 20).await;
+
+    let first = claim(store, after(30)).await.ok_or("nothing waits")?;
+    let second = claim(store, after(30)).await.ok_or("nothing waits")?;
+
+    assert_eq!(first.channel.id, well.id);
+    assert_ne!(second.channel.id, well.id);
+    Ok(())
+}
+
 /// S13: after a day in vain, what has waited for a day is given up, and what is younger is not.
 #[tokio::test]
 async fn are_given_up_after_a_day_in_vain() -> Tested {
