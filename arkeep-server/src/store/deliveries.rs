@@ -37,7 +37,8 @@ pub trait DeliveryStore: fmt::Debug + Send + Sync {
     /// written then.
     async fn settle_delivery(&self, done: &Settlement) -> Result<Option<Settled>, StoreError>;
 
-    /// Gives back the turns that a process had which is no more, where there can be no other one.
+    /// Gives back the turns that a process had which is no more, where there can be no other one. Every
+    /// channel may then be tried at once, and begins to fail anew: nobody tried it meanwhile.
     async fn forget_turns(&self) -> Result<(), StoreError>;
 
     /// Deliveries that match, newest first.

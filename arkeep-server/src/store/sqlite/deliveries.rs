@@ -76,10 +76,13 @@ impl DeliveryStore for SqliteStore {
 
     /// Only one process serves a file.
     async fn forget_turns(&self) -> Result<(), StoreError> {
-        sqlx::query("UPDATE channels SET claimed_until = NULL WHERE claimed_until IS NOT NULL")
-            .execute(&self.writer)
-            .await
-            .map_err(failed)?;
+        sqlx::query(
+            "UPDATE channels SET claimed_until = NULL, failing_since = NULL, retry_at = NULL \
+             WHERE claimed_until IS NOT NULL OR failing_since IS NOT NULL OR retry_at IS NOT NULL",
+        )
+        .execute(&self.writer)
+        .await
+        .map_err(failed)?;
         Ok(())
     }
 

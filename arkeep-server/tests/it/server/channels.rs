@@ -579,6 +579,41 @@ async fn after_a_day_in_vain_it_is_shown_as_given_up() -> Fallible {
     Ok(())
 }
 
+/// S13: nothing was tried while the server was off, so nothing was tried in vain.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_off_for_a_day_gives_nothing_up() -> Fallible {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let server = Server::start_with(TempDir::new()?, &OPTIONS, clock.clone()).await?;
+    let mut admin = server.set_up().await?;
+    let dead = Receiver::start().await?;
+    dead.answers(Answer::Status(503));
+    let body = webhook("dead", &dead.url, &["security.token_reuse"]);
+    admin.create(CHANNELS, &body).await?;
+    steal(&admin).await?;
+    dead.until(1).await?;
+    let attempts = async |server: &Server| -> Fallible<(u64, String)> {
+        let mut admin = server.client();
+        admin.log_in(ADA, PASSWORD).await?;
+        let shown = admin.get("/api/v1/deliveries").await?.expect(200)?;
+        let attempts = shown.json["items"][0]["attempts"].as_u64();
+        Ok((
+            attempts.ok_or("no attempts")?,
+            shown.string("/items/0/state"),
+        ))
+    };
+    eventually(async || Ok(attempts(&server).await?.0 > 0)).await?;
+    let dir = server.stop().await?;
+    let before = dead.seen().len();
+
+    clock.advance(Duration::from_secs(25 * 60 * 60));
+    let server = Server::start_with(dir, &OPTIONS, clock.clone()).await?;
+    dead.until(before + 1).await?;
+    eventually(async || Ok(attempts(&server).await?.0 > before as u64)).await?;
+
+    assert_eq!(attempts(&server).await?.1, "pending");
+    Ok(())
+}
+
 /// S7: an agent that never connected, and a server that looks by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promise_that_is_not_kept_is_told() -> Fallible {
