@@ -66,7 +66,16 @@ pub fn judge(line: &str) -> Result<ShellScript, HookRefusal> {
         return Ok(script);
     }
     if text::check(&canonical).is_ok() && canonical::says(&canonical, &script) {
-        return Ok(script);
+        // Quoting can take more signs than the line had. Who judges the text that runs must come to
+        // the same answer.
+        return match shape::check(&canonical) {
+            Err(crowded) if canonical.len() <= MAX_BYTES => Err(HookRefusal::at(
+                crowded.rule(),
+                0..line.len(),
+                crowded.hint(),
+            )),
+            _ => Ok(script),
+        };
     }
     Err(HookRefusal::new(
         Rule::Unsure,

@@ -298,6 +298,20 @@ mod tests {
         assert!(judge(&format!("a{}b", " ".repeat(1000))).is_ok());
     }
 
+    /// H11: found by fuzzing. The text that runs spells each of these apostrophes by several signs.
+    #[test]
+    fn counts_the_signs_of_the_text_that_runs() {
+        let apostrophes = |count| "'".repeat(count);
+        let (one, two, three) = (apostrophes(89), apostrophes(40), apostrophes(11));
+        let line = format!(r#"echo "(c o#{one}/{two}/{three}\"[\##"\\"\b\a""#);
+
+        assert_eq!(refused(&line), (Rule::Crowded, Some(line.as_str())));
+
+        let fewer = format!(r#"echo "{three}\"[""#);
+        let canonical = judge(&fewer).unwrap().to_string();
+        assert_eq!(judge(&canonical).unwrap().to_string(), canonical);
+    }
+
     /// H2: found by a search for slow lines; the parser takes minutes for some of them.
     #[test]
     fn keeps_from_the_parser_what_doubles_its_work() {
