@@ -176,9 +176,13 @@ async fn an_expired_certificate_waits_for_approval() -> TestResult {
 
     // It has asked, which is what there is to approve.
     let now = attached.clock.now();
-    while !attached.server.store.approve(agent, now).await? {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let approved = async {
+        while !attached.server.store.approve(agent, now).await? {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        TestResult::Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(30), approved).await??;
 
     eventually(|| attached.sessions() == 2).await;
     let report = attached.server.heard.end_of(assignment.job).await;
