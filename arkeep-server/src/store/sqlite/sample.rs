@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use sqlx::Connection as _;
@@ -43,11 +44,16 @@ impl SqliteStore {
             return Ok(None);
         }
         // A service may have no directory for temporary files that works.
-        let directory = tempfile::tempdir().or_else(|_| {
+        let private = || {
+            let mut builder = tempfile::Builder::new();
+            builder.permissions(fs::Permissions::from_mode(0o700));
+            builder
+        };
+        let directory = private().tempdir().or_else(|_| {
             let beside = path
                 .parent()
                 .filter(|parent| !parent.as_os_str().is_empty());
-            tempfile::tempdir_in(beside.unwrap_or(Path::new(".")))
+            private().tempdir_in(beside.unwrap_or(Path::new(".")))
         })?;
         let copy = directory.path().join("copy.db");
         fs::copy(path, &copy)?;
