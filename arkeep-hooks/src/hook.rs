@@ -409,6 +409,51 @@ mod tests {
                 rule_of(r#"{"name":"a\nb","exec":["/bin/true"]}"#),
                 Rule::Name
             );
+            for sign in ["\\u0007", "\\u2003"] {
+                let json = format!(r#"{{"name":"a{sign}b","exec":["/bin/true"]}}"#);
+                assert_eq!(rule_of(&json), Rule::Name, "{sign}");
+            }
+        }
+
+        #[test]
+        fn keeps_to_its_limits_exactly() {
+            let rule = |name: usize, arguments: Vec<String>| {
+                let exec = std::iter::once("/x".to_owned()).chain(arguments);
+                let hook = RawHook {
+                    name: "n".repeat(name),
+                    exec: Some(exec.collect()),
+                    shell: None,
+                    timeout: 5,
+                    signature: None,
+                };
+                HookSpec::check(hook).err().map(|refusal| refusal.rule())
+            };
+            let long = |bytes: usize| vec!["a".repeat(bytes)];
+
+            assert_eq!(rule(MAX_NAME, Vec::new()), None);
+            assert_eq!(rule(MAX_NAME + 1, Vec::new()), Some(Rule::Name));
+            assert_eq!(rule(1, vec![String::new(); MAX_ARGUMENTS - 1]), None);
+            assert_eq!(
+                rule(1, vec![String::new(); MAX_ARGUMENTS]),
+                Some(Rule::Argument)
+            );
+            assert_eq!(rule(1, long(MAX_ARGUMENT_BYTES - "/x".len())), None);
+            assert_eq!(
+                rule(1, long(MAX_ARGUMENT_BYTES - "/x".len() + 1)),
+                Some(Rule::Argument)
+            );
+        }
+
+        #[test]
+        fn knows_whether_there_is_any() {
+            let hook = raw(r#"{"name":"a","exec":["/bin/true"]}"#).unwrap();
+            let one = RawHookSet {
+                on_failure: vec![hook],
+                ..RawHookSet::default()
+            };
+
+            assert!(HookSet::check(RawHookSet::default()).unwrap().is_empty());
+            assert!(!HookSet::check(one).unwrap().is_empty());
         }
 
         #[test]

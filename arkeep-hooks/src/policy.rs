@@ -273,7 +273,6 @@ fn pattern_matches(pattern: &str, argument: &str) -> bool {
     for piece in middle.split('*') {
         match left.split_once(piece) {
             Some((_, after)) => left = after,
-            None if piece.is_empty() => {}
             None => return false,
         }
     }

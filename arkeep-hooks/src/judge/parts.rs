@@ -289,8 +289,13 @@ mod tests {
     /// H2
     #[test]
     fn nobody_agrees_with_an_expansion() {
-        for line in ["${HOME:-x}", "$(id)", "${#HOME}", "${a[1]}"] {
+        for line in ["${HOME:-x}", "$(id)", "${#HOME}", "${HOME[1]}"] {
             assert!(!agrees(line, &word(&[home(false)])), "{line}");
+            let parts = Parser::parse_word_string(line).parts;
+            assert!(
+                parts.iter().any(|part| refuse_part(part).is_err()),
+                "{line}"
+            );
         }
     }
 }

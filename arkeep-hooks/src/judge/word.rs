@@ -244,3 +244,66 @@ fn is_plain(name: &str) -> bool {
 fn unterminated(at: usize) -> HookRefusal {
     HookRefusal::at(Rule::Syntax, at..at + 1, "close what was opened here")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rule and the place of a refusal, by this reader alone.
+    fn refused(raw: &str) -> (Rule, Range<usize>) {
+        let refusal = read(raw, 0..raw.len()).unwrap_err();
+        (refusal.rule(), refusal.span().unwrap())
+    }
+
+    /// H2: what the parser should have found is refused here, too.
+    #[test]
+    fn refuses_what_means_more_than_itself() {
+        for (raw, rule, span) in [
+            ("a{b,c}", Rule::Brace, 1..2),
+            ("a{", Rule::Brace, 1..2),
+            ("}", Rule::Brace, 0..1),
+            ("#a", Rule::Comment, 0..1),
+            ("a*", Rule::Glob, 1..2),
+            ("~", Rule::Tilde, 0..1),
+            ("a b", Rule::Unsure, 1..2),
+            ("a|b", Rule::Unsure, 1..2),
+            ("a&", Rule::Unsure, 1..2),
+            ("a;", Rule::Unsure, 1..2),
+            ("a<", Rule::Unsure, 1..2),
+            ("a>", Rule::Unsure, 1..2),
+            ("a(", Rule::Unsure, 1..2),
+            ("a)", Rule::Unsure, 1..2),
+            ("a`", Rule::Unsure, 1..2),
+            ("a'b", Rule::Syntax, 1..2),
+            ("a${HOME", Rule::Syntax, 1..2),
+            ("$'a'", Rule::Quoting, 0..2),
+            ("\"$'\"", Rule::Expansion, 1..3),
+            ("$10", Rule::Expansion, 0..3),
+            ("a$0", Rule::Expansion, 1..3),
+            ("$SHELL", Rule::Expansion, 0..6),
+            ("${SHELL}", Rule::Expansion, 0..8),
+            ("${BACKUP_a}", Rule::Expansion, 0..11),
+            ("$BACKUP_", Rule::Expansion, 0..8),
+            ("$", Rule::Expansion, 0..1),
+        ] {
+            assert_eq!(refused(raw), (rule, span), "{raw}");
+        }
+    }
+
+    /// H2
+    #[test]
+    fn reads_plain_signs_where_they_stand() {
+        for (raw, said) in [
+            ("a#b", "a#b"),
+            ("{}", "{}"),
+            ("a{}b", "a{}b"),
+            ("[", "["),
+            ("a\u{fc}", "a\u{fc}"),
+        ] {
+            let word = read(raw, 0..raw.len()).unwrap();
+            assert_eq!(word.literal(), Some(said), "{raw}");
+        }
+        let word = read("$BACKUP_JOB_2", 0..13).unwrap();
+        assert_eq!(word.to_string(), "${BACKUP_JOB_2}");
+    }
+}

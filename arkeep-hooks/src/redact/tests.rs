@@ -119,6 +119,47 @@ mod redactor {
         }
     }
 
+    /// H9: what looks like the beginning of an escape and is none may be a secret's last sign.
+    #[test]
+    fn finds_secrets_that_end_like_an_escape() {
+        assert_eq!(redact(&["a/b%"], "a%2Fb%"), "[REDACTED]");
+        assert_eq!(redact(&["a/b%"], "a%2Fb%;"), "[REDACTED];");
+        assert_eq!(redact(&["a/b%4"], "a%2Fb%4"), "[REDACTED]");
+        assert_eq!(redact(&["a/b%4"], "a%2Fb%4;"), "[REDACTED];");
+        for pieces in [["%", "2Fb"], ["%2", "Fb"]] {
+            assert_eq!(redact_pieces(&["/b"], &pieces), "[REDACTED]");
+        }
+    }
+
+    /// H9: as many blanks inside a secret as are looked through, and one more.
+    #[test]
+    fn looks_through_so_many_blanks() {
+        let apart = |blanks| format!("hunt{}er2!", " ".repeat(blanks));
+        let most = MAX_GAP as usize;
+
+        assert_eq!(redact(&["hunter2!"], &apart(most)), "[REDACTED]");
+        assert_eq!(redact(&["hunter2!"], &apart(most + 1)), apart(most + 1));
+    }
+
+    /// H9: a secret of bytes may begin inside a character. One that only seemed to begin there
+    /// leaves the character whole.
+    #[test]
+    fn keeps_characters_whole_that_a_secret_might_have_begun_in() {
+        for character in ["\u{fc}", "\u{20ac}", "\u{1f511}"] {
+            let bytes = character.as_bytes();
+            for inside in 1..bytes.len() {
+                let secret = [bytes.get(inside..).unwrap(), b"xy"].concat();
+                let mut redactor = Redactor::new(&Secrets::new([secret]));
+                let mut out = String::new();
+                redactor.push(&format!("a{character}"), &mut out);
+                redactor.push("xz", &mut out);
+                redactor.finish(&mut out);
+
+                assert_eq!(out, format!("a{character}xz"));
+            }
+        }
+    }
+
     /// H9
     #[test]
     fn joins_secrets_that_overlap() {
@@ -136,6 +177,8 @@ mod redactor {
         for _ in 0..100 {
             redactor.push(&"a".repeat(1000), &mut out);
             redactor.push(&" ".repeat(1000), &mut out);
+            assert!(redactor.pending.len() <= 9 * (MAX_GAP as usize + 1));
+            redactor.push(&"aaab ".repeat(100), &mut out);
             assert!(redactor.pending.len() <= 9 * (MAX_GAP as usize + 1));
         }
     }

@@ -321,6 +321,12 @@ mod file_sequences {
         let said = FileSequences::new(dir.path()).admit("p1", 9, &[1; 32]);
 
         assert!(matches!(said, Err(SequenceError::File(_))), "{said:?}");
+        // Neither is a file that is no text.
+        let path = dir.path().join("sequences");
+        std::fs::write(&path, [0xff, b'\n'])?;
+        let said = FileSequences::new(&path).admit("p1", 9, &[1; 32]);
+        assert!(matches!(said, Err(SequenceError::File(_))), "{said:?}");
+        assert_eq!(std::fs::read(&path)?, [0xff, b'\n']);
         Ok(())
     }
 
