@@ -117,6 +117,15 @@ mod tests {
             assert!(RecoveryCode::parse(wrong).is_none(), "{wrong}");
         }
         assert!(RecoveryCode::parse(&"-".repeat(100_000)).is_none());
+        // A letter that no code has, in the place of one.
+        assert!(RecoveryCode::parse(&format!("1{}", &printed[1..])).is_none());
+        assert!(RecoveryCode::parse(&format!("\u{e9}{}", &printed[1..])).is_none());
+        // With as many blanks as are read, and one more.
+        let wide = |length: usize| format!("{:length$}", printed.as_str());
+        assert!(RecoveryCode::parse(&wide(4 * LENGTH)).is_some());
+        assert!(RecoveryCode::parse(&wide(4 * LENGTH + 1)).is_none());
+        let groups: Vec<usize> = printed.split('-').map(str::len).collect();
+        assert_eq!(groups, [4, 4, 4, 4]);
         assert_eq!(format!("{code:?}"), "RecoveryCode([REDACTED])");
     }
 }

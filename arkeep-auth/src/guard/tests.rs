@@ -175,6 +175,11 @@ fn one_subscriber_is_one_address_and_one_account_has_one_name() {
             .admit("new@x", address("2001:db8::ffff:1"), noon())
             .is_err()
     );
+    assert!(
+        guard
+            .admit("new@x", address("2001:db8:0:1::1"), noon())
+            .is_ok()
+    );
 
     exhaust(&guard, "Ada@Example.com", address("203.0.113.9"), noon());
     assert!(guard.admit(ADA, address("203.0.113.8"), noon()).is_err());
@@ -245,4 +250,39 @@ fn the_limits_are_those_that_are_promised() {
     assert_eq!(LoginGuard::LONGEST_WAIT.as_secs(), 900);
     assert_eq!(LoginGuard::FORGOTTEN_AFTER.as_secs(), 86_400);
     assert_eq!(LoginGuard::KNOWN_FOR.as_secs(), 2_592_000);
+}
+
+/// A9: what is over makes room before anything is forgotten early; then the oldest tenth goes.
+#[test]
+fn what_is_over_makes_room_first() {
+    let entry = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let mut counts = Counts::<u64>::default();
+    let month = noon().plus(LoginGuard::KNOWN_FOR);
+    // One that was seen within the month, in a house full of others that were not.
+    counts.recognise(0, noon().plus(seconds(3_600)));
+    for number in 1..LoginGuard::CAPACITY {
+        counts.recognise(entry(number), noon());
+    }
+    counts.add(entry(LoginGuard::CAPACITY), month);
+    assert_eq!(counts.len(), 2);
+    assert!(counts.contains(&0, month));
+
+    let start = counts.len();
+    for number in start..LoginGuard::CAPACITY {
+        counts.add(
+            entry(1_000_000 + number),
+            month.plus(Duration::from_millis(entry(number))),
+        );
+    }
+    assert_eq!(counts.len(), LoginGuard::CAPACITY);
+    let later = month.plus(Duration::from_millis(entry(LoginGuard::CAPACITY)));
+    // One that is there already needs no room.
+    counts.add(entry(1_000_000 + LoginGuard::CAPACITY - 1), later);
+    assert_eq!(counts.len(), LoginGuard::CAPACITY);
+
+    counts.add(u64::MAX, later.plus(seconds(1)));
+    let tenth = LoginGuard::CAPACITY / 10;
+    assert_eq!(counts.len(), LoginGuard::CAPACITY - tenth);
+    assert!(!counts.contains(&0, later));
+    assert!(counts.contains(&u64::MAX, later.plus(seconds(1))));
 }

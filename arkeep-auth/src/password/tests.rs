@@ -42,6 +42,8 @@ async fn is_judged_by_bytes_and_never_cut() -> TestResult {
     let longest = "x".repeat(MAX_BYTES);
 
     let hash = passwords.hash(&secret(&longest)).await?;
+    let whole = passwords.verify(&secret(&longest), Some(&hash)).await?;
+    assert_eq!(whole, PasswordCheck::Matches);
     let cut = passwords
         .verify(&secret(&longest[1..]), Some(&hash))
         .await?;
