@@ -141,21 +141,33 @@ mod redactor {
         assert_eq!(redact(&["hunter2!"], &apart(most + 1)), apart(most + 1));
     }
 
-    /// H9: a secret of bytes may begin inside a character. One that only seemed to begin there
-    /// leaves the character whole.
+    /// H9: a secret of bytes may begin inside a character, wherever the text is cut. One that only
+    /// seemed to begin there leaves the character whole.
     #[test]
-    fn keeps_characters_whole_that_a_secret_might_have_begun_in() {
+    fn looks_for_secrets_that_begin_inside_a_character() {
         for character in ["\u{fc}", "\u{20ac}", "\u{1f511}"] {
             let bytes = character.as_bytes();
             for inside in 1..bytes.len() {
-                let secret = [bytes.get(inside..).unwrap(), b"xy"].concat();
-                let mut redactor = Redactor::new(&Secrets::new([secret]));
-                let mut out = String::new();
-                redactor.push(&format!("a{character}"), &mut out);
-                redactor.push("xz", &mut out);
-                redactor.finish(&mut out);
+                let secret = [bytes.get(inside..).unwrap(), b"x-and-more"].concat();
+                let redact = |pieces: &[&str]| {
+                    let mut redactor = Redactor::new(&Secrets::new([secret.clone()]));
+                    let mut out = String::new();
+                    for piece in pieces {
+                        redactor.push(piece, &mut out);
+                    }
+                    redactor.finish(&mut out);
+                    out
+                };
+                let begun = format!("a{character}");
 
-                assert_eq!(out, format!("a{character}xz"));
+                assert_eq!(
+                    redact(&[&begun, "x-or-less"]),
+                    format!("a{character}x-or-less")
+                );
+                let whole = redact(&[&format!("{begun}x-and-morez")]);
+                assert!(whole.ends_with("[REDACTED]z"), "{whole}");
+                assert_eq!(redact(&[&begun, "x-and-morez"]), whole);
+                assert_eq!(redact(&[&begun, "x", "-and-morez"]), whole);
             }
         }
     }
