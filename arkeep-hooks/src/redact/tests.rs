@@ -53,6 +53,19 @@ mod redactor {
 
     /// H9
     #[test]
+    fn finds_the_other_forms_of_four_bytes_and_more() {
+        assert_eq!(redact(&["wxyz"], "7778797a"), "[REDACTED]");
+        assert_eq!(redact(&["wxy"], "777879"), "777879");
+    }
+
+    /// H9: a report has no invisible characters, and a secret may have had some.
+    #[test]
+    fn finds_what_is_left_without_invisible_characters() {
+        assert_eq!(redact(&["key\u{200b}pass"], "keypass"), "[REDACTED]");
+    }
+
+    /// H9
+    #[test]
     fn finds_base64_alone_and_inside_a_longer_text() {
         assert_eq!(redact(&["hunter2!"], "aHVudGVyMiE="), "[REDACTED]");
         for user in ["u", "us", "use"] {
